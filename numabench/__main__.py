@@ -1,0 +1,5 @@
+"""`python -m numabench` is `numabench`."""
+
+from numabench.cli.app import main
+
+main()

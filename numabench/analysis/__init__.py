@@ -1,0 +1,1 @@
+"""Pure reductions of recorded runs: results in, frozen dataclasses out."""

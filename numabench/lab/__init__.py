@@ -1,0 +1,1 @@
+"""Run the same command elsewhere: an emulated guest with as many nodes as asked."""
