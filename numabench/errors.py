@@ -32,7 +32,7 @@ class UsageError(NumabenchError):
 
 
 class CannotRun(NumabenchError):
-    """This machine lacks what the command needs; `reasons` are sentences, one per missing thing."""
+    """The machine lacks what the command needs; `reasons` are sentences, one per missing thing."""
 
     exit_code = EXIT_CANNOT_RUN
 

@@ -34,7 +34,7 @@ class Completed:
     stderr: str
 
     def check(self, what: str) -> Completed:
-        """This, or a `ProgramError` that says what failed and ends with the program's last words."""
+        """The same, or a `ProgramError` that says what failed and ends with the program's last words."""
         if self.exit_status == 0:
             return self
         words = (self.stderr.strip() or self.stdout.strip()).splitlines()[-8:]

@@ -1,0 +1,6 @@
+"""Placeholder until the command is written."""
+
+
+def run() -> None:
+    """Not written yet."""
+    raise NotImplementedError
