@@ -1,0 +1,293 @@
+"""The plan of a run: everything decided before the first trial, from what was asked and what the machine has."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from numabench.errors import CannotRun, UsageError
+from numabench.idset import format_ids, parse_ids
+from numabench.units import HUGE_2M, format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from numabench.host.topology import Node, Topology
+    from numabench.workload.catalog import Workload
+
+PLACEMENTS = ("default", "hard", "inverse", "inverse-compat")
+ALL_PLACEMENTS = ("default", "hard", "inverse")
+THP_MODES = ("default", "always", "never")
+FOREIGN = "foreign"
+# A node must keep room for the kernel and everybody else while a workload fills it.
+USABLE_SHARE = 0.75
+# Emulated CPUs store a hundred times slower: the published number of loops would take hours there.
+GUEST_DURATION_S = 45.0
+DEFAULT_TIMEOUT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; None where the choice was left open."""
+
+    argv: tuple[str, ...]
+    workload: str
+    command: tuple[str, ...] = ()
+    nodes: str = "2"
+    placements: tuple[str, ...] = ("default",)
+    start_node: int | None = None
+    size_bytes: int | None = None
+    threads: int | None = None
+    loops: int | None = None
+    duration_s: float | None = None
+    thp: str = "default"
+    mapping: str = "one"
+    repeats: int = 3
+    warmup: int = 0
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    interval_s: float = 1.0
+    sample_pages: int = 512
+    seed: int | None = None
+    knobs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run decided: the `plan` of run.json (docs/result-format.md)."""
+
+    argv: tuple[str, ...]
+    workload: str
+    command: tuple[str, ...]
+    nodes: tuple[int, ...]
+    cpus: tuple[int, ...]
+    placements: tuple[str, ...]
+    start_node: int | None
+    size_bytes: int
+    threads: int
+    loops: int
+    duration_s: float | None
+    thp: str
+    mapping: str
+    repeats: int
+    warmup: int
+    timeout_s: float
+    interval_s: float
+    sample_pages: int
+    seed: int
+    driver: str
+    knobs: tuple[tuple[str, str], ...]
+    order: tuple[tuple[str, str], ...]
+    published: bool
+    scaled: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return {**asdict(self), "knobs": dict(self.knobs)}
+
+
+def asked_nodes(text: str) -> int | tuple[int, ...]:
+    """What `--nodes` means: a plain number is how many, a list or range (`0,2`, `0-1`) is which.
+
+    Raises `UsageError` for anything else, and for fewer than one node.
+    """
+    if text.strip().isdecimal():
+        if int(text) < 1:
+            raise UsageError("--nodes 0 leaves nothing to run on", "ask for at least 1, or name nodes as 0,1")
+        return int(text)
+    return parse_ids(text)
+
+
+def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
+    """Why this machine's nodes do not serve the request, one sentence each; none when they do.
+
+    All of these are mended by a guest with enough nodes.
+    """
+    asked = asked_nodes(request.nodes)
+    usable = [node for node in topology.nodes if _is_usable(node, topology)]
+    if isinstance(asked, int):
+        if len(usable) >= asked:
+            return ()
+        noun = "memory node" if asked == 1 else "memory nodes"
+        here = f"this machine has {len(usable)}" + _beside(topology, usable)
+        return (f"needs {asked} {noun}, {here}",)
+    return tuple(reason for number in asked if (reason := _why_not(number, topology)))
+
+
+def _beside(topology: Topology, usable: list[Node]) -> str:
+    others = [reason for node in topology.nodes if node not in usable and (reason := _why_not(node.id, topology))]
+    return f" ({'; '.join(others)})" if others else ""
+
+
+def _why_not(number: int, topology: Topology) -> str | None:
+    node = next((node for node in topology.nodes if node.id == number), None)
+    if node is None:
+        have = format_ids(node.id for node in topology.nodes)
+        return f"node {number} does not exist, this machine has node {have}"
+    if not node.size_bytes:
+        return f"node {number} has no memory"
+    if number not in topology.allowed_nodes:
+        return f"node {number} is outside the caller's cpuset (Mems_allowed_list {format_ids(topology.allowed_nodes)})"
+    return None
+
+
+def _is_usable(node: Node, topology: Topology) -> bool:
+    return node.size_bytes > 0 and node.id in topology.allowed_nodes
+
+
+def _choose_nodes(request: Request, topology: Topology) -> tuple[int, ...]:
+    reasons = missing_nodes(request, topology)
+    if reasons:
+        raise CannotRun(request.workload, reasons)
+    asked = asked_nodes(request.nodes)
+    if not isinstance(asked, int):
+        return asked
+    # Nodes with CPUs first: a node without any can hold pages but nobody who uses them.
+    usable = sorted(
+        (node for node in topology.nodes if _is_usable(node, topology)),
+        key=lambda node: (not set(node.cpus) & set(topology.allowed_cpus), node.id),
+    )
+    return tuple(sorted(node.id for node in usable[:asked]))
+
+
+def _clip_size(
+    request: Request, spec: Workload, topology: Topology, nodes: tuple[int, ...], start: int | None
+) -> tuple[int, str]:
+    """The bytes per process that fit, and why they are not the published ones (empty when they are).
+
+    `default` has everything on the start node at first, `hard` and `inverse` a share on each node.
+    """
+    free = {node.id: node.free_bytes for node in topology.nodes}
+    fullest = min(nodes, key=lambda number: free[number])
+    spread_bytes = len(nodes) * free[fullest]
+    tightest, room_bytes = fullest, spread_bytes
+    if "default" in request.placements and start is not None and free[start] < spread_bytes:
+        tightest, room_bytes = start, free[start]
+    fits_bytes = int(room_bytes * USABLE_SHARE) // spec.processes
+    if request.size_bytes is not None:
+        if request.size_bytes > fits_bytes:
+            raise CannotRun(
+                spec.name,
+                (
+                    f"{spec.processes} x {format_bytes(request.size_bytes)} do not fit: node {tightest} has "
+                    f"{format_bytes(free[tightest])} free, of which {USABLE_SHARE:.0%} may be used",
+                ),
+                f"pass --size {max(fits_bytes >> 20, 1)}M or less",
+            )
+        differs = request.size_bytes != spec.size_bytes
+        return request.size_bytes, _differs("size", spec.size_bytes, request.size_bytes, "asked") if differs else ""
+    if fits_bytes >= spec.size_bytes:
+        return spec.size_bytes, ""
+    whole = HUGE_2M * len(nodes)
+    size_bytes = max(fits_bytes // whole * whole, HUGE_2M)
+    return size_bytes, _differs("size", spec.size_bytes, size_bytes, f"what node {tightest} has free")
+
+
+def _differs(what: str, published: int, chosen: int, why: str) -> str:
+    show = format_bytes if what == "size" else str
+    return f"{what} {show(published)} -> {show(chosen)} ({why})"
+
+
+def _trial_order(placements: tuple[str, ...], warmup: int, repeats: int, seed: int) -> tuple[tuple[str, str], ...]:
+    """Warm-ups first; then every repeat holds each placement once, shuffled within the repeat against drift."""
+    order = [(placement, "warmup") for placement in placements for _ in range(warmup)]
+    shuffled = random.Random(seed)  # noqa: S311  an experiment's order, not a secret
+    for _ in range(repeats):
+        block = list(placements)
+        shuffled.shuffle(block)
+        order += [(placement, "measure") for placement in block]
+    return tuple(order)
+
+
+def _check_request(request: Request) -> None:
+    for placement in request.placements:
+        if placement not in PLACEMENTS:
+            raise UsageError(f"there is no placement '{placement}'", f"choose from {', '.join(PLACEMENTS)}")
+    if request.thp not in THP_MODES:
+        raise UsageError(f"there is no THP mode '{request.thp}'", f"choose from {', '.join(THP_MODES)}")
+    if request.workload == FOREIGN:
+        _check_foreign(request)
+
+
+def _check_foreign(request: Request) -> None:
+    own = {"--size": request.size_bytes, "--threads": request.threads, "--loops": request.loops}
+    for option, value in own.items():
+        if value is not None:
+            raise UsageError(f"{option} is for numabench's own workloads", "give it to the program after '--'")
+    if request.thp != "default":
+        raise UsageError("--thp is for numabench's own workloads", "the program after '--' decides for its memory")
+    if request.start_node is not None:
+        raise UsageError(
+            "--start-node is for numabench's own workloads",
+            "a policy that places a program's first touches also keeps balancing away from them (mbind(2))",
+        )
+    if "inverse-compat" in request.placements:
+        raise UsageError("--placement inverse-compat is for numa01 and numa02 alone", "use inverse")
+
+
+def make_plan(request: Request, spec: Workload | None, topology: Topology, *, emulated: bool) -> Plan:
+    """Decide a run. `spec` is None for a program of the user's own; `emulated` when the CPUs are.
+
+    Raises `UsageError` for a request that cannot be meant, and `CannotRun` where this machine does not serve it.
+    """
+    _check_request(request)
+    nodes = _choose_nodes(request, topology)
+    allowed = set(topology.allowed_cpus)
+    cpus = tuple(sorted(cpu for node in topology.nodes if node.id in nodes for cpu in node.cpus if cpu in allowed))
+    if not cpus:
+        raise CannotRun(request.workload, (f"node {format_ids(nodes)} has no CPUs that the caller may use",))
+    seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
+    start, size_bytes, threads, loops = None, 0, 0, 0
+    duration_s, scaled = request.duration_s, []
+    if spec is not None:
+        start = _choose_start(request, nodes)
+        size_bytes, why = _clip_size(request, spec, topology, nodes, start)
+        threads = request.threads if request.threads is not None else spec.threads(len(cpus))
+        # A run that ends by the clock has no number of loops, unless both were asked: then the first to come ends it.
+        by_clock = duration_s is not None and request.loops is None
+        loops = 0 if by_clock else request.loops if request.loops is not None else spec.loops
+        scaled = [why] if why else []
+        if threads != spec.threads(len(cpus)):
+            scaled.append(_differs("threads", spec.threads(len(cpus)), threads, "asked"))
+        if emulated and duration_s is None and request.loops is None:
+            loops, duration_s = 0, GUEST_DURATION_S
+            scaled.append(f"{spec.loops} loops -> {format_seconds(duration_s)} (the CPUs are emulated)")
+        elif by_clock:
+            scaled.append(f"{spec.loops} loops -> {format_seconds(duration_s or 0)} (asked)")
+        elif loops != spec.loops:
+            scaled.append(_differs("loops", spec.loops, loops, "asked"))
+    return Plan(
+        argv=request.argv,
+        workload=request.workload,
+        command=request.command,
+        nodes=nodes,
+        cpus=cpus,
+        placements=request.placements,
+        start_node=start,
+        size_bytes=size_bytes,
+        threads=threads,
+        loops=loops,
+        duration_s=duration_s,
+        thp=request.thp,
+        mapping=request.mapping,
+        repeats=request.repeats,
+        warmup=request.warmup,
+        timeout_s=request.timeout_s,
+        interval_s=request.interval_s,
+        sample_pages=request.sample_pages,
+        seed=seed,
+        driver="autonuma",
+        knobs=request.knobs,
+        order=_trial_order(request.placements, request.warmup, request.repeats, seed),
+        published=spec is not None and not scaled,
+        scaled=tuple(scaled),
+    )
+
+
+def _choose_start(request: Request, nodes: tuple[int, ...]) -> int:
+    if request.start_node is None:
+        return nodes[0]
+    if request.start_node not in nodes:
+        raise UsageError(
+            f"--start-node {request.start_node} is not one of the run's nodes ({format_ids(nodes)})",
+            "choose one of them, or name the nodes as --nodes 0,1",
+        )
+    return request.start_node

@@ -1,0 +1,52 @@
+"""The lines a workload prints while it runs: docs/workload-protocol.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from numabench.errors import WorkloadError
+
+MAX_LINE_BYTES = 1 << 20
+MAX_OUTPUT_BYTES = 256 << 20
+
+Event = dict[str, Any]
+
+
+@dataclass
+class EventReader:
+    """Cuts a workload's output, fed piece by piece, into events; what is not an event is the workload's failure.
+
+    `raw` keeps every byte fed, as the trial's record. Raises `WorkloadError` for a line that is not a JSON object with
+    an "event", for a line above 1 MiB and for more than 256 MiB in all.
+    """
+
+    workload: str
+    raw: bytearray = field(default_factory=bytearray)
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events completed by `data`."""
+        self.raw += data
+        if len(self.raw) > MAX_OUTPUT_BYTES:
+            raise WorkloadError(f"{self.workload} printed more than {MAX_OUTPUT_BYTES >> 20} MiB and was ended")
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise self._rubbish(self._rest)
+        return [self._parse(line) for line in lines if line.strip()]
+
+    def _parse(self, line: bytes) -> Event:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            raise self._rubbish(line) from None
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise self._rubbish(line)
+        return event
+
+    def _rubbish(self, line: bytes) -> WorkloadError:
+        return WorkloadError(
+            f"{self.workload} printed what is not an event: {ascii(line[:80].decode(errors='replace'))}",
+            "a workload speaks the lines of docs/workload-protocol.md; run another program after '--'",
+        )
