@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from numabench.errors import CannotRun, UsageError
@@ -79,6 +80,11 @@ class Plan:
     published: bool
     scaled: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """The workload's name, or the foreign program's."""
+        return self.workload if self.workload != FOREIGN else PurePath(self.command[0]).name
+
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {**asdict(self), "knobs": dict(self.knobs)}
@@ -94,6 +100,12 @@ def asked_nodes(text: str) -> int | tuple[int, ...]:
             raise UsageError("--nodes 0 leaves nothing to run on", "ask for at least 1, or name nodes as 0,1")
         return int(text)
     return parse_ids(text)
+
+
+def guest_nodes(request: Request) -> int:
+    """How many nodes a guest needs to serve the request: in a guest they are numbered from 0."""
+    asked = asked_nodes(request.nodes)
+    return asked if isinstance(asked, int) else max(asked) + 1
 
 
 def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:

@@ -1,0 +1,131 @@
+"""The run, as a lab protocol: open the result, set the knobs, run the trials, restore, close the result."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from numabench import store
+from numabench.errors import CannotRun, NumabenchError
+from numabench.experiment.plan import FOREIGN, Plan
+from numabench.experiment.trial import run_trial
+from numabench.host import knobs
+from numabench.host.identity import identity
+from numabench.host.root import LIVE, Root
+from numabench.workload import build
+from numabench.workload.subject import ForeignProgram, OwnWorkload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numabench.experiment.progress import Progress
+    from numabench.host.topology import Topology
+    from numabench.workload.subject import Subject
+
+
+def run_plan(
+    plan: Plan, results_dir: Path, run_id: str, topology: Topology, progress: Progress, root: Root = LIVE
+) -> Path:
+    """Run every trial of a plan and return the result directory, `results_dir/run_id`.
+
+    The directory holds every whole trial at any moment; knobs are back to what they were when this returns or raises.
+    Raises `ResultError` for a directory that cannot be written, `CannotRun` where the workload finds something missing.
+    """
+    binary = None if plan.workload == FOREIGN else build.build(plan.workload)
+    writer = store.create(results_dir, run_id)
+    progress.say(f"results: {writer.path}")
+    ending = {"status": "failed", "message": "it ended before its last trial"}
+    applied = knobs.apply(dict(plan.knobs), root=root, on_write=progress.say)
+    try:
+        with applied:
+            writer.write_run(_run_record(plan, run_id, topology, applied, root))
+            for index, (placement, role) in enumerate(plan.order, 1):
+                progress.say(
+                    f"trial {index}/{len(plan.order)}: {plan.name} {placement}" + (" (warm-up)" * (role == "warmup"))
+                )
+                record = run_trial(
+                    plan,
+                    _subject(plan, binary, placement, topology),
+                    index,
+                    placement,
+                    role,
+                    topology=topology,
+                    root=root,
+                    progress=progress,
+                )
+                writer.write_trial(index, record.trial, record.events, record.samples)
+                if record.trial["status"] != "ok":
+                    progress.say(f"trial {index}: {record.trial['status']}: {record.trial['message']}")
+        ending = {"status": "complete", "message": ""}
+    except (KeyboardInterrupt, SystemExit):
+        ending = {"status": "interrupted", "message": "it was interrupted; whole trials are kept"}
+        raise
+    except NumabenchError as error:
+        ending = {"status": "failed", "message": str(error)}
+        raise
+    finally:
+        restored = [entry.to_json() for entry in applied.restored]
+        writer.write_end({**ending, "finished_utc": _now_utc(), "restored": restored})
+    return writer.path
+
+
+def _now_utc() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _run_record(plan: Plan, run_id: str, topology: Topology, applied: Any, root: Root) -> dict[str, Any]:
+    return {
+        "schema_version": store.SCHEMA_VERSION,
+        "kind": store.KIND,
+        "run_id": run_id,
+        "created_utc": _now_utc(),
+        "identity": {
+            **identity(root),
+            "compiler": "" if plan.workload == FOREIGN else build.compiler_version(),
+            "topology": topology.to_json(),
+            "knobs": knobs.read_all(root),
+        },
+        "plan": plan.to_json(),
+        "knobs": [write.to_json() for write in applied.writes],
+        "notes": [
+            {"code": "scaled", "message": text, "remedy": "not to be compared with published numbers"}
+            for text in plan.scaled
+        ],
+    }
+
+
+def _subject(plan: Plan, binary: Path | None, placement: str, topology: Topology) -> Subject:
+    if binary is None:
+        return _foreign(plan, placement, topology)
+    return OwnWorkload(plan.workload, [str(binary), *_workload_options(plan, placement)], plan.cpus)
+
+
+def _foreign(plan: Plan, placement: str, topology: Topology) -> ForeignProgram:
+    """A foreign program's placements: free; all on the first node; CPUs on the first node and memory on the last."""
+    if placement == "default":
+        return ForeignProgram(plan.command, plan.cpus, "default", ())
+    first, last = plan.nodes[0], plan.nodes[-1]
+    own_cpus = next(node.cpus for node in topology.nodes if node.id == first)
+    cpus = [cpu for cpu in plan.cpus if cpu in own_cpus]
+    if not cpus:
+        raise CannotRun(f"placement {placement}", (f"node {first} has no CPUs that the caller may use",))
+    if placement == "inverse" and first == last:
+        raise CannotRun("placement inverse", ("it needs 2 nodes, the run has 1",))
+    return ForeignProgram(plan.command, cpus, "bind", (first if placement == "hard" else last,))
+
+
+def _workload_options(plan: Plan, placement: str) -> list[str]:
+    options = {
+        "--nodes": ",".join(map(str, plan.nodes)),
+        "--placement": placement,
+        "--size": plan.size_bytes,
+        "--threads": plan.threads,
+        "--loops": plan.loops,
+        "--duration-ms": None if plan.duration_s is None else round(plan.duration_s * 1000),
+        "--start-node": plan.start_node if placement == "default" else None,
+        "--thp": plan.thp,
+        "--mapping": plan.mapping if plan.workload == "memset" else None,
+        "--interval-ms": max(round(plan.interval_s * 1000), 1),
+        "--seed": plan.seed,
+    }
+    return [str(word) for option, value in options.items() if value is not None for word in (option, value)]

@@ -1,0 +1,110 @@
+"""Where a running workload's pages and threads are, asked rarely enough to cost at most 1 % of one CPU."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from numabench.host import counters, placement
+from numabench.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numabench.host.root import Root
+    from numabench.host.topology import Topology
+    from numabench.workload.subject import Slice, Subject
+
+CPU_SHARE = 0.01
+VMSTAT_KEYS = (
+    "numa_pages_migrated",
+    "pgmigrate_success",
+    "pgmigrate_fail",
+    "numa_hint_faults",
+    "numa_hint_faults_local",
+    "numa_pte_updates",
+)
+
+
+class Sampler:
+    """Samples one trial. Pages are asked for by move_pages(2) with no target, which moves nothing.
+
+    A random sample of pages is drawn anew each time, since one drawn once would keep its error for the whole trial.
+    The time to the next sample is the interval asked for, stretched so that sampling stays below 1 % of one CPU.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        root: Root,
+        topology: Topology,
+        nodes: Sequence[int],
+        pages: int,
+        interval_s: float,
+        seed: int,
+    ) -> None:
+        self._subject, self._root = subject, root
+        self._node_of_cpu = {cpu: node.id for node in topology.nodes for cpu in node.cpus}
+        self._nodes, self._pages, self._seed = tuple(nodes), pages, seed
+        self._interval_s = interval_s
+        self._samplers: list[placement.PageSampler] = []
+        self._sampled: tuple[Slice, ...] = ()
+        self._cpu_ns = 0
+        self._began_ns = time.monotonic_ns()
+        self.samples: list[dict[str, Any]] = []
+        self.due = time.monotonic()
+
+    def sample(self) -> None:
+        """Take one sample now and set when the next is due."""
+        began_ns = time.thread_time_ns()
+        self._follow(self._subject.slices())
+        pages: list[tuple[int, ...]] = []
+        status: dict[str, int] = {}
+        for sampler in self._samplers:
+            drawn = sampler.sample()
+            pages += drawn.pages
+            for name, count in drawn.status.items():
+                status[name] = status.get(name, 0) + count
+        self.samples.append(
+            {
+                "t_ns": time.monotonic_ns(),
+                "pages": pages,
+                "cpu_node": self._thread_nodes(),
+                "status": status,
+                "vmstat": counters.vmstat(self._root, VMSTAT_KEYS),
+            }
+        )
+        cost_ns = time.thread_time_ns() - began_ns
+        self._cpu_ns += cost_ns
+        self.due = time.monotonic() + max(self._interval_s, cost_ns / NS_PER_S / CPU_SHARE)
+
+    def _follow(self, slices: tuple[Slice, ...]) -> None:
+        if slices == self._sampled:
+            return
+        self._sampled = slices
+        pids = sorted({piece.pid for piece in slices})
+        total_bytes = sum(piece.size_bytes for piece in slices)
+        self._samplers = []
+        for pid in pids:
+            own = [(piece.address, piece.size_bytes) for piece in slices if piece.pid == pid]
+            share = sum(size_bytes for _, size_bytes in own) / total_bytes
+            wanted = max(round(self._pages * share), len(own))
+            self._samplers.append(placement.PageSampler(pid, own, wanted, self._nodes, seed=self._seed + pid))
+
+    def _thread_nodes(self) -> list[int]:
+        found: list[int] = []
+        threads = self._subject.threads()
+        for pid in dict.fromkeys(pid for pid, _ in threads):
+            tids = [tid for owner, tid in threads if owner == pid]
+            found += [self._node_of_cpu.get(cpu, -1) for cpu in placement.thread_cpus(self._root, pid, tids)]
+        return found
+
+    def cost(self) -> dict[str, Any]:
+        """How many samples, how far apart on average, and what share of one CPU they took."""
+        elapsed_ns = max(time.monotonic_ns() - self._began_ns, 1)
+        return {
+            "samples": len(self.samples),
+            "interval_ns": elapsed_ns // max(len(self.samples), 1),
+            "cpu_ns": self._cpu_ns,
+            "busy": self._cpu_ns / elapsed_ns,
+        }
