@@ -1,0 +1,237 @@
+"""A run as recorded: what docs/result-format.md describes, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class KnobWrite:
+    """A knob that the run wanted: what it held before, and whether it was `set`, `kept`, `denied` or `absent`."""
+
+    name: str
+    path: str
+    before: str
+    wanted: str
+    outcome: str
+    message: str
+
+
+@dataclass(frozen=True)
+class KnobRestore:
+    """A knob put back: `restored`, `foreign` (somebody else changed it meanwhile: left alone) or `failed`."""
+
+    name: str
+    path: str
+    value: str
+    outcome: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that was known when the run began: what, and what to do about it."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A trial's moments in CLOCK_MONOTONIC nanoseconds; None for what did not come."""
+
+    started_ns: int | None
+    ready_ns: int | None
+    go_ns: int | None
+    stop_ns: int | None
+    ended_ns: int | None
+
+
+@dataclass(frozen=True)
+class MemorySlice:
+    """Memory that some threads of one process use; `threads` are process-wide indices from 0."""
+
+    pid: int
+    size_bytes: int
+    threads: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WorkloadThread:
+    """A thread of the workload; `index` counts over all processes and is its place in a sample's `cpu_nodes`."""
+
+    index: int
+    pid: int
+    tid: int
+    name: str
+    policy: str
+
+
+@dataclass(frozen=True)
+class ThreadWork:
+    """What one thread had done when it stopped."""
+
+    pid: int
+    thread: int
+    stored_bytes: int
+    elapsed_ns: int
+    cpu_ns: int
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """How much was read back at the end, and how many bytes held what no thread can have left there."""
+
+    checked_bytes: int
+    wrong_bytes: int
+    first_wrong: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class PageCensus:
+    """Every page's node at READY and at the end, and the pages that changed node, by (from, to)."""
+
+    before: dict[int, int]
+    after: dict[int, int]
+    before_status: dict[str, int]
+    after_status: dict[str, int]
+    moved: dict[tuple[int, int], int]
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The kernel's counters at one moment; what a kernel lacks is absent."""
+
+    t_ns: int
+    vmstat: dict[str, int]
+    interrupts: dict[str, int]
+    nodes: dict[str, Any]
+    sched: dict[str, Any]
+    pressure: dict[str, Any]
+    loadavg: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where sampled pages and all threads were at one moment.
+
+    `pages` has a row a slice, with a column a node of the plan and one for everywhere else. `slice_bytes` is None
+    where the trial's slices stayed as they were.
+    """
+
+    t_ns: int
+    pages: tuple[tuple[int, ...], ...]
+    cpu_nodes: tuple[int, ...]
+    status: dict[str, int]
+    vmstat: dict[str, int]
+    slice_bytes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SamplerCost:
+    """What sampling took: `busy_share` is of one CPU."""
+
+    samples: int
+    interval_ns: int
+    cpu_ns: int
+    busy_share: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that was started: `status` is `ok`, `workload-failed`, `timeout` or `interrupted`."""
+
+    index: int
+    placement: str
+    role: str
+    status: str
+    message: str
+    exit_status: int | None
+    clock: Clock
+    slices: tuple[MemorySlice, ...]
+    threads: tuple[WorkloadThread, ...]
+    done: tuple[ThreadWork, ...]
+    check: DataCheck | None
+    first_touch: dict[int, int] | None
+    before: Snapshot | None
+    after: Snapshot | None
+    pages: PageCensus | None
+    sampler: SamplerCost
+    samples: tuple[Sample, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a measured trial that went well."""
+        return self.role == "measure" and self.status == "ok"
+
+    def slice_bytes(self, sample: Sample, row: int) -> int | None:
+        """The size of the slice that a row of a sample is of; None where it was not recorded."""
+        if sample.slice_bytes is not None:
+            return sample.slice_bytes[row]
+        return self.slices[row].size_bytes if len(self.slices) == len(sample.pages) else None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: `complete`, `interrupted`, `failed`, or `killed` where it could not say."""
+
+    status: str
+    message: str
+    finished_utc: str
+    restored: tuple[KnobRestore, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as recorded. `identity` and `plan` are kept as they were written (docs/result-format.md)."""
+
+    path: Path
+    run_id: str
+    created_utc: str
+    identity: dict[str, Any]
+    plan: dict[str, Any]
+    workload: str
+    nodes: tuple[int, ...]
+    placements: tuple[str, ...]
+    planned_trials: int
+    page_bytes: int
+    huge_page_bytes: int
+    knobs: tuple[KnobWrite, ...]
+    notes: tuple[Note, ...]
+    trials: tuple[Trial, ...]
+    ending: Ending
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned trial was run and the knobs were put back."""
+        return self.ending.status == "complete"
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether it ran in a virtual machine: then its times say nothing of any hardware."""
+        return self.identity.get("where") == "guest"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A directory below the results; `unreadable` says why it is no run, and is empty where it is one."""
+
+    path: Path
+    run_id: str
+    created_utc: str = ""
+    workload: str = ""
+    where: str = ""
+    kernel: str = ""
+    nodes: tuple[int, ...] = ()
+    status: str = ""
+    trials: int = 0
+    planned_trials: int = 0
+    unreadable: str = ""
