@@ -13,7 +13,8 @@ from numabench.host import knobs
 from numabench.host.identity import identity
 from numabench.host.root import LIVE, Root
 from numabench.workload import build
-from numabench.workload.subject import ForeignProgram, OwnWorkload
+from numabench.workload.foreign import ForeignProgram
+from numabench.workload.own import OwnWorkload
 
 if TYPE_CHECKING:
     from pathlib import Path

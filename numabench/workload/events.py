@@ -47,6 +47,6 @@ class EventReader:
 
     def _rubbish(self, line: bytes) -> WorkloadError:
         return WorkloadError(
-            f"{self.workload} printed what is not an event: {ascii(line[:80].decode(errors='replace'))}",
+            f"{self.workload} printed what is not an event: {line[:80].decode(errors='replace')!a}",
             "a workload speaks the lines of docs/workload-protocol.md; run another program after '--'",
         )

@@ -1,4 +1,4 @@
-"""Starting a workload from a thread that has first pinned itself: affinity and memory policy are inherited (clone(2))."""
+"""Starting a workload from a thread that has pinned itself: affinity and policy are inherited (clone(2))."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import pytest
 
 from numabench import process
 from numabench.errors import CannotRun, WorkloadError
-from numabench.workload.subject import ForeignProgram, OwnWorkload
+from numabench.workload.foreign import ForeignProgram
+from numabench.workload.own import OwnWorkload
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 SPEAKER = """

@@ -1,0 +1,131 @@
+"""A program of the user's own, seen from outside."""
+
+from __future__ import annotations
+
+import time
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from numabench.errors import WorkloadError
+from numabench.host.root import LIVE, Root
+from numabench.process import Process, describe_exit
+from numabench.workload.launch import launch_pinned
+from numabench.workload.subject import Slice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MAX_PROCESSES = 256
+
+
+class ForeignProgram:
+    """A program of the user's own: measured from its start to its end, with all the processes it starts.
+
+    It gets our standard error as its output, since our standard output is the report. Its memory is what its processes
+    have mapped privately and anonymously, and all its threads are taken to use all of it.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], cpus: Sequence[int], mode: str, nodes: Sequence[int], root: Root = LIVE
+    ) -> None:
+        self.name = PurePath(argv[0]).name
+        self.argv = tuple(argv)
+        self._cpus, self._mode, self._nodes, self._root = tuple(cpus), mode, tuple(nodes), root
+        self._process: Process | None = None
+        self._began_ns: int | None = None
+        self._ended_ns: int | None = None
+        self._exit_status: int | None = None
+        self._asked = False
+
+    def start(self) -> None:
+        """Nothing yet: the program knows no barrier, so that it starts when the trial begins."""
+
+    def wait_ready(self, deadline: float) -> None:
+        """Ready at once."""
+
+    def go(self) -> None:
+        """Start it."""
+        self._began_ns = time.monotonic_ns()
+        self._process = launch_pinned(
+            self.argv, cpus=self._cpus, mode=self._mode, nodes=self._nodes, stdout=2, stderr=2
+        )
+
+    def poll(self, timeout_s: float) -> bool:
+        """Wait for its end."""
+        assert self._process is not None
+        self._exit_status = self._process.wait(max(timeout_s, 0.0))
+        if self._exit_status is None:
+            return False
+        self._ended_ns = self._ended_ns or time.monotonic_ns()
+        return True
+
+    def ask_stop(self) -> None:
+        """End it: it cannot be asked."""
+        assert self._process is not None
+        self._asked = True
+        self._exit_status = self._process.kill()
+        self._ended_ns = time.monotonic_ns()
+
+    def release(self, deadline: float) -> None:  # noqa: ARG002  it has ended already
+        """Its exit status says whether it did what it should; one that we ended did."""
+        if self._exit_status and not self._asked:
+            raise WorkloadError(f"{self.name} {describe_exit(self._exit_status)}")
+
+    def close(self) -> None:
+        """End it, with all that it started."""
+        if self._process is not None:
+            self._exit_status = self._process.kill()
+
+    def pids(self) -> tuple[int, ...]:
+        """It and its descendants, at most 256."""
+        if self._process is None:
+            return ()
+        found, waiting = [], [self._process.pid]
+        while waiting and len(found) < _MAX_PROCESSES:
+            pid = waiting.pop()
+            tasks = self._root.names(f"/proc/{pid}/task")
+            if not tasks:
+                continue
+            found.append(pid)
+            for task in tasks:
+                children = self._root.read_or_none(f"/proc/{pid}/task/{task}/children")
+                waiting += [int(child) for child in (children or "").split()]
+        return tuple(sorted(found))
+
+    def threads(self) -> tuple[tuple[int, int], ...]:
+        """All threads of all its processes."""
+        return tuple((pid, int(task)) for pid in self.pids() for task in self._root.names(f"/proc/{pid}/task"))
+
+    def slices(self) -> tuple[Slice, ...]:
+        """Its anonymous private writable mappings (proc_pid_maps(5)), without the kernel's own."""
+        found = []
+        for pid in self.pids():
+            for line in (self._root.read_or_none(f"/proc/{pid}/maps") or "").splitlines():
+                fields = line.split(maxsplit=5)
+                name = fields[5] if len(fields) > 5 else ""
+                if fields[1].startswith("rw") and fields[1].endswith("p") and (not name or name.startswith("[")):
+                    low, high = (int(bound, 16) for bound in fields[0].split("-"))
+                    found.append(Slice(pid, low, high - low))
+        return tuple(found)
+
+    def stamps(self) -> dict[str, int | None]:
+        """When it began and ended, as seen from outside."""
+        return {"ready": self._began_ns, "go": self._began_ns, "stop": self._ended_ns}
+
+    def record(self) -> dict[str, Any]:
+        """What can be said of it from outside."""
+        return {
+            "argv": list(self.argv),
+            "pid": self._process.pid if self._process else None,
+            "exit_status": self._exit_status,
+            "workload": None,
+            "threads": [],
+            "slices": [],
+            "done": [],
+            "check": None,
+            "first_touch": None,
+        }
+
+    def output(self) -> bytes:
+        """Nothing: it does not speak the protocol."""
+        return b""
