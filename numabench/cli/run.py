@@ -164,7 +164,7 @@ def _run_here(
     plan = make_plan(request, spec, topology, emulated=identity()["accelerator"] == "tcg")
     for text in plan.scaled:
         progress.say(f"note: {text}")
-    return run_plan(plan, results, run_id or store.new_run_id(plan.name), topology, progress)
+    return run_plan(plan, results, run_id or store.new_run_id(plan.name), topology=topology, progress=progress)
 
 
 def _run_in_guest(

@@ -178,10 +178,7 @@ def _clip_size(
         if request.size_bytes > fits_bytes:
             raise CannotRun(
                 spec.name,
-                (
-                    f"{spec.processes} x {format_bytes(request.size_bytes)} do not fit: node {tightest} has "
-                    f"{format_bytes(free[tightest])} free, of which {USABLE_SHARE:.0%} may be used",
-                ),
+                (_does_not_fit(spec.processes, request.size_bytes, tightest, free[tightest]),),
                 f"pass --size {max(fits_bytes >> 20, 1)}M or less",
             )
         differs = request.size_bytes != spec.size_bytes
@@ -191,6 +188,11 @@ def _clip_size(
     whole = HUGE_2M * len(nodes)
     size_bytes = max(fits_bytes // whole * whole, HUGE_2M)
     return size_bytes, _differs("size", spec.size_bytes, size_bytes, f"what node {tightest} has free")
+
+
+def _does_not_fit(processes: int, size_bytes: int, node: int, free_bytes: int) -> str:
+    need, have = f"{processes} x {format_bytes(size_bytes)}", format_bytes(free_bytes)
+    return f"{need} do not fit: node {node} has {have} free, of which {USABLE_SHARE:.0%} may be used"
 
 
 def _differs(what: str, published: int, chosen: int, why: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run_plan(
-    plan: Plan, results_dir: Path, run_id: str, topology: Topology, progress: Progress, root: Root = LIVE
+    plan: Plan, results_dir: Path, run_id: str, *, topology: Topology, progress: Progress, root: Root = LIVE
 ) -> Path:
     """Run every trial of a plan and return the result directory, `results_dir/run_id`.
 

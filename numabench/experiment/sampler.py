@@ -36,6 +36,7 @@ class Sampler:
     def __init__(
         self,
         subject: Subject,
+        *,
         root: Root,
         topology: Topology,
         nodes: Sequence[int],

@@ -52,12 +52,12 @@ class _Trial:
         self.counters["before"] = counters.snapshot(self.root, self.plan.nodes, self.subject.pids())
         self.sampler = Sampler(
             self.subject,
-            self.root,
-            self.topology,
-            self.plan.nodes,
-            self.plan.sample_pages,
-            self.plan.interval_s,
-            self.plan.seed,
+            root=self.root,
+            topology=self.topology,
+            nodes=self.plan.nodes,
+            pages=self.plan.sample_pages,
+            interval_s=self.plan.interval_s,
+            seed=self.plan.seed,
         )
         self.sampler.sample()
         self.subject.go()
