@@ -19,6 +19,8 @@ LAYERS = (
     ("analysis",),
     ("experiment",),
     ("store",),
+    ("record",),
+    ("fields",),
     ("workload",),
     ("host",),
     ("process",),
