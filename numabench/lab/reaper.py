@@ -1,0 +1,55 @@
+"""A process of its own that clears up after a guest when numabench ends, however it ends (SIGKILL included)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from numabench import process
+from numabench.errors import ProgramError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PATIENCE_S = 60.0
+
+# Reads session ids until end of file: that comes when the last holder of the pipe's other end, numabench, is gone.
+_SCRIPT = """
+sessions=
+while read -r word; do
+    case $word in
+    forget) sessions= ;;
+    *) sessions="$sessions $word" ;;
+    esac
+done
+for session in $sessions; do kill -KILL -- "-$session"; done
+rm -rf -- "$1"
+"""
+
+
+class Reaper:
+    """Removes `directory` and ends the sessions it was told of, as soon as this process has ended or called `reap`."""
+
+    def __init__(self, directory: Path) -> None:
+        reading, self._pipe = os.pipe()
+        try:
+            self._process = process.start(["sh", "-c", _SCRIPT, "numabench-reaper", str(directory)], stdin=reading)
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(reading)
+
+    def watch(self, session: int) -> None:
+        """Have a session (all processes of its leader's group) ended, too."""
+        os.write(self._pipe, f"{session}\n".encode())
+
+    def forget(self) -> None:
+        """End no session any more: they have ended, and their numbers may be used again."""
+        os.write(self._pipe, b"forget\n")
+
+    def reap(self) -> None:
+        """Clear up now, and return when that is done. Raises `ProgramError` where it takes more than a minute."""
+        os.close(self._pipe)
+        if self._process.wait(_PATIENCE_S) is None:
+            raise ProgramError("a guest's temporary directory could not be removed within a minute")
