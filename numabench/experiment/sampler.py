@@ -48,7 +48,7 @@ class Sampler:
         self._node_of_cpu = {cpu: node.id for node in topology.nodes for cpu in node.cpus}
         self._nodes, self._pages, self._seed = tuple(nodes), pages, seed
         self._interval_s = interval_s
-        self._samplers: list[placement.PageSampler] = []
+        self._samplers: list[tuple[list[int], placement.PageSampler]] = []
         self._sampled: tuple[Slice, ...] = ()
         self._cpu_ns = 0
         self._began_ns = time.monotonic_ns()
@@ -59,22 +59,24 @@ class Sampler:
         """Take one sample now and set when the next is due."""
         began_ns = time.thread_time_ns()
         self._follow(self._subject.slices())
-        pages: list[tuple[int, ...]] = []
+        pages: list[tuple[int, ...]] = [()] * len(self._sampled)
         status: dict[str, int] = {}
-        for sampler in self._samplers:
+        for rows, sampler in self._samplers:
             drawn = sampler.sample()
-            pages += drawn.pages
+            for row, counts in zip(rows, drawn.pages, strict=True):
+                pages[row] = counts
             for name, count in drawn.status.items():
                 status[name] = status.get(name, 0) + count
-        self.samples.append(
-            {
-                "t_ns": time.monotonic_ns(),
-                "pages": pages,
-                "cpu_node": self._thread_nodes(),
-                "status": status,
-                "vmstat": counters.vmstat(self._root, VMSTAT_KEYS),
-            }
-        )
+        sample = {
+            "t_ns": time.monotonic_ns(),
+            "pages": pages,
+            "cpu_node": self._thread_nodes(),
+            "status": status,
+            "vmstat": counters.vmstat(self._root, VMSTAT_KEYS),
+        }
+        if self._subject.memory_changes:
+            sample["slice_bytes"] = [piece.size_bytes for piece in self._sampled]
+        self.samples.append(sample)
         cost_ns = time.thread_time_ns() - began_ns
         self._cpu_ns += cost_ns
         self.due = time.monotonic() + max(self._interval_s, cost_ns / NS_PER_S / CPU_SHARE)
@@ -83,14 +85,14 @@ class Sampler:
         if slices == self._sampled:
             return
         self._sampled = slices
-        pids = sorted({piece.pid for piece in slices})
         total_bytes = sum(piece.size_bytes for piece in slices)
         self._samplers = []
-        for pid in pids:
-            own = [(piece.address, piece.size_bytes) for piece in slices if piece.pid == pid]
-            share = sum(size_bytes for _, size_bytes in own) / total_bytes
-            wanted = max(round(self._pages * share), len(own))
-            self._samplers.append(placement.PageSampler(pid, own, wanted, self._nodes, seed=self._seed + pid))
+        for pid in dict.fromkeys(piece.pid for piece in slices):
+            rows = [row for row, piece in enumerate(slices) if piece.pid == pid]
+            own = [(slices[row].address, slices[row].size_bytes) for row in rows]
+            wanted = round(self._pages * sum(size_bytes for _, size_bytes in own) / total_bytes)
+            sampler = placement.PageSampler(pid, own, wanted, self._nodes, seed=self._seed + pid)
+            self._samplers.append((rows, sampler))
 
     def _thread_nodes(self) -> list[int]:
         found: list[int] = []

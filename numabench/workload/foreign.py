@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_PROCESSES = 256
+_MAX_SLICES = 64
 
 
 class ForeignProgram:
     """A program of the user's own: measured from its start to its end, with all the processes it starts.
 
     It gets our standard error as its output, since our standard output is the report. Its memory is what its processes
-    have mapped privately and anonymously, and all its threads are taken to use all of it.
+    have mapped privately and anonymously (the 64 largest mappings), and all its threads are taken to use all of it.
     """
+
+    memory_changes = True
 
     def __init__(
         self, argv: Sequence[str], cpus: Sequence[int], mode: str, nodes: Sequence[int], root: Root = LIVE
@@ -106,7 +109,7 @@ class ForeignProgram:
                 if fields[1].startswith("rw") and fields[1].endswith("p") and (not name or name.startswith("[")):
                     low, high = (int(bound, 16) for bound in fields[0].split("-"))
                     found.append(Slice(pid, low, high - low))
-        return tuple(found)
+        return tuple(sorted(found, key=lambda piece: -piece.size_bytes)[:_MAX_SLICES])
 
     def stamps(self) -> dict[str, int | None]:
         """When it began and ended, as seen from outside."""

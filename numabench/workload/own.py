@@ -26,6 +26,8 @@ _EXIT_PATIENCE_S = 10.0
 class OwnWorkload:
     """A workload of numabench's own: docs/workload-protocol.md."""
 
+    memory_changes = False
+
     def __init__(self, name: str, argv: Sequence[str], cpus: Sequence[int]) -> None:
         self.name = name
         self.argv = tuple(argv)

@@ -19,6 +19,7 @@ class Subject(Protocol):
     """Something that runs while a trial measures it. Methods raise `WorkloadError` when it fails."""
 
     name: str
+    memory_changes: bool
 
     def start(self) -> None:
         """Start it."""
