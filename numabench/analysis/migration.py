@@ -1,0 +1,212 @@
+"""How many pages a trial migrated, by three counts that are never mixed, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from numabench.analysis.missing import Missing
+from numabench.units import BYTES_PER_MB, NS_PER_S
+
+if TYPE_CHECKING:
+    from numabench.record import Run, Trial
+
+FIRST_SHARE, LAST_SHARE = 0.01, 0.99
+# Two counts agree within this share of the larger, or within one huge page.
+AGREE_SHARE = 0.05
+AGREE_PAGES = 512
+MIN_WINDOW_SAMPLES = 3
+
+AUTONUMA = "autonuma"
+MISPLACED = "numa_pages_migrated"
+ALL_REASONS = "pgmigrate_success"
+
+
+@dataclass(frozen=True)
+class KernelCount:
+    """What /proc/vmstat counted for the whole machine between READY and the end, in base pages (a THP is 512 on x86).
+
+    `misplaced` is numa_pages_migrated, pages moved after a NUMA hinting fault; `promoted` (pgpromote_success) is the
+    part of it that went to a faster tier. `demoted` sums pgdemote_*. `other` is what is left of pgmigrate_success:
+    system calls, compaction, hotplug (Documentation/mm/page_migration.rst).
+    """
+
+    total: int | Missing
+    misplaced: int | Missing
+    promoted: int | Missing
+    demoted: int | Missing
+    other: int | Missing
+    failed: int | Missing
+    thp_success: int | Missing
+    thp_failed: int | Missing
+    thp_split: int | Missing
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """The kernel counted `kernel_pages`, of which `confirmed_pages` were found on another node at the end."""
+
+    kernel_pages: int
+    confirmed_pages: int
+
+    @property
+    def is_kernel_more(self) -> bool:
+        """More: pages went to and fro, or were somebody else's. Fewer: counters lag, or page tables were raced."""
+        return self.kernel_pages > self.confirmed_pages
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The three counts of one trial, in pages, and whether they agree.
+
+    `confirmed` is net: a page that went there and back is not in it, one that went by a detour is in it once.
+    """
+
+    requested: int | Missing
+    confirmed: int | Missing
+    confirmed_bytes: int | Missing
+    by_pair: tuple[tuple[tuple[int, int], int], ...]
+    unknown: int
+    kernel: KernelCount
+    disagreement: Disagreement | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Confirmed MB/s (10^6 bytes) in the window in which the kernel's count went from 1 % to 99 % of its rise.
+
+    `start_s` and `end_s` are since GO. The window is known to the interval between samples: the true rate is between
+    `low_mb_per_s` and `high_mb_per_s` (None: no upper bound), and `mb_per_s` is what was between the two samples. Below
+    three samples it is None, and only the lower bound is known.
+    """
+
+    start_s: float
+    end_s: float
+    samples: int
+    resolution_s: float
+    mb_per_s: float | None
+    low_mb_per_s: float
+    high_mb_per_s: float | None
+
+
+def delta(trial: Trial, counter: str) -> int | Missing:
+    """How much a counter of /proc/vmstat rose between READY and the end of a trial."""
+    if trial.before is None or trial.after is None:
+        return Missing("the trial did not come to its last counters")
+    if counter not in trial.before.vmstat or counter not in trial.after.vmstat:
+        return Missing(f"this kernel has no {counter}")
+    return trial.after.vmstat[counter] - trial.before.vmstat[counter]
+
+
+def kernel_count(trial: Trial) -> KernelCount:
+    """The kernel's own count of a trial, by reason."""
+    total, misplaced = delta(trial, ALL_REASONS), delta(trial, MISPLACED)
+    demoted = _demoted(trial)
+    other: int | Missing = total if isinstance(total, Missing) else Missing("the reasons are not counted")
+    if not isinstance(total, Missing) and not isinstance(misplaced, Missing):
+        other = max(total - misplaced - (0 if isinstance(demoted, Missing) else demoted), 0)
+    return KernelCount(
+        total=total,
+        misplaced=misplaced,
+        promoted=delta(trial, "pgpromote_success"),
+        demoted=demoted,
+        other=other,
+        failed=delta(trial, "pgmigrate_fail"),
+        thp_success=delta(trial, "thp_migration_success"),
+        thp_failed=delta(trial, "thp_migration_fail"),
+        thp_split=delta(trial, "thp_migration_split"),
+    )
+
+
+def _demoted(trial: Trial) -> int | Missing:
+    names = [] if trial.before is None else [name for name in trial.before.vmstat if name.startswith("pgdemote_")]
+    found = [rise for name in names if not isinstance(rise := delta(trial, name), Missing)]
+    return sum(found) if found else Missing("this kernel counts no demotions")
+
+
+def counts(run: Run, trial: Trial) -> Counts:
+    """The three counts of a trial."""
+    kernel = kernel_count(trial)
+    confirmed: int | Missing = Missing(_why_not_confirmed(trial))
+    if trial.pages is not None:
+        confirmed = sum(trial.pages.moved.values())
+    driver = run.plan.get("driver", AUTONUMA)
+    asked_nothing = "automatic balancing asks for no page, it moves those that it finds misplaced"
+    return Counts(
+        requested=Missing(asked_nothing if driver == AUTONUMA else "the driver did not record what it asked for"),
+        confirmed=confirmed,
+        confirmed_bytes=confirmed if isinstance(confirmed, Missing) else confirmed * run.page_bytes,
+        by_pair=() if trial.pages is None else tuple(sorted(trial.pages.moved.items())),
+        unknown=0 if trial.pages is None else trial.pages.unknown,
+        kernel=kernel,
+        disagreement=_disagreement(kernel, confirmed),
+    )
+
+
+def _why_not_confirmed(trial: Trial) -> str:
+    if trial.status == "workload-failed":
+        return "the workload failed before its pages were asked for"
+    return "its pages could not be asked for both before and after"
+
+
+def _disagreement(kernel: KernelCount, confirmed: int | Missing) -> Disagreement | None:
+    counted = kernel.total if isinstance(kernel.misplaced, Missing) else kernel.misplaced
+    if isinstance(counted, Missing) or isinstance(confirmed, Missing):
+        return None
+    if abs(counted - confirmed) <= max(AGREE_SHARE * max(counted, confirmed), AGREE_PAGES):
+        return None
+    return Disagreement(counted, confirmed)
+
+
+def throughput(run: Run, trial: Trial) -> Throughput | Missing:
+    """How fast a trial's pages moved."""
+    go_ns, confirmed = trial.clock.go_ns, counts(run, trial).confirmed
+    if isinstance(confirmed, Missing):
+        return confirmed
+    if confirmed == 0:
+        return Missing("no page ended on another node")
+    if go_ns is None:
+        return Missing("the trial had no GO")
+    series = [
+        (sample.t_ns, value)
+        for sample in trial.samples
+        if (value := sample.vmstat.get(MISPLACED, sample.vmstat.get(ALL_REASONS))) is not None
+    ]
+    if len(series) < 2 or series[-1][1] <= series[0][1]:
+        return Missing("the kernel's count did not rise between two samples")
+    return _window(series, go_ns, confirmed * run.page_bytes)
+
+
+def _window(series: list[tuple[int, int]], go_ns: int, moved_bytes: int) -> Throughput:
+    base, rise = series[0][1], series[-1][1] - series[0][1]
+    times = [(t_ns - go_ns) / NS_PER_S for t_ns, _ in series]
+    shares = [(value - base) / rise for _, value in series]
+    first = next(place for place, share in enumerate(shares) if share > FIRST_SHARE)
+    last = next(place for place, share in enumerate(shares) if share >= LAST_SHARE)
+    moved_mb = moved_bytes / BYTES_PER_MB
+    between_s, outer_s = times[last] - times[first], max(times[last] - times[first - 1], 1 / NS_PER_S)
+    inner_s = times[last - 1] - times[first]
+    window_mb = moved_mb * (LAST_SHARE - FIRST_SHARE)
+    enough = last - first + 1 >= MIN_WINDOW_SAMPLES and between_s > 0
+    return Throughput(
+        start_s=times[first],
+        end_s=times[last],
+        samples=last - first + 1,
+        resolution_s=max(times[place] - times[place - 1] for place in range(first, last + 1)),
+        mb_per_s=moved_mb * (shares[last] - shares[first]) / between_s if enough else None,
+        low_mb_per_s=window_mb / outer_s,
+        high_mb_per_s=window_mb / inner_s if enough and inner_s > 0 else None,
+    )
+
+
+def migrated_rates(trial: Trial) -> tuple[tuple[float, float], ...]:
+    """The kernel's pages per second between each two samples, as (seconds since GO at their end, rate)."""
+    if trial.clock.go_ns is None:
+        return ()
+    known = [(sample.t_ns, sample.vmstat[MISPLACED]) for sample in trial.samples if MISPLACED in sample.vmstat]
+    return tuple(
+        ((late_ns - trial.clock.go_ns) / NS_PER_S, (late - early) * NS_PER_S / (late_ns - early_ns))
+        for (early_ns, early), (late_ns, late) in pairwise(known)
+        if late_ns > early_ns
+    )

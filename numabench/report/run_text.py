@@ -1,0 +1,439 @@
+"""A run's report as text for a person who was not there, within a width and without need of colour."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numabench.analysis.missing import Missing
+from numabench.analysis.residency import ELSEWHERE
+from numabench.analysis.spread import Spread, spread
+from numabench.analysis.summary import summarize
+from numabench.analysis.verdict import BIASES, INFORMS, INVALID
+from numabench.idset import format_ids
+from numabench.report.escape import escape
+from numabench.report.sparkline import resample, sparkline
+from numabench.units import format_bytes, format_count, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numabench.analysis.convergence import Convergence, Reach
+    from numabench.analysis.migration import KernelCount
+    from numabench.analysis.summary import PlacementSummary, Summary, TrialSummary
+    from numabench.analysis.verdict import Finding
+    from numabench.record import Run
+
+_LABEL = 18
+_MIN_WIDTH = 60
+_BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+
+
+def guest_note(run: Run) -> str:
+    """What must be said of every figure that comes from a guest."""
+    kind = "an emulated guest's" if _text_of(run.identity, "accelerator") != "kvm" else "a guest's"
+    return f"Times are {kind} and not performance. Counts, statuses and placement are real."
+
+
+def render(run: Run, width: int = 100, colour: bool = False) -> str:
+    """The report, ending in its verdict; no line is longer than `width` columns (at least 60)."""
+    page = _Page(max(width, _MIN_WIDTH), colour)
+    summary = summarize(run)
+    _head(page, run)
+    _machine(page, run)
+    _plan(page, run)
+    _knobs(page, run)
+    for placement in summary.placements:
+        _placement(page, summary, placement)
+    _scores(page, summary)
+    _findings(page, summary.verdict.findings)
+    _verdict(page, summary)
+    return "\n".join(page.lines) + "\n"
+
+
+@dataclass
+class _Page:
+    """Lines under way, each within the width; every text that comes in is escaped here."""
+
+    width: int
+    colour: bool
+
+    def __post_init__(self) -> None:
+        self.lines: list[str] = []
+
+    def blank(self) -> None:
+        self.lines.append("")
+
+    def text(self, text: str, style: str = "", indent: int = 0, hang: int = 0) -> None:
+        """A paragraph."""
+        lines = textwrap.wrap(
+            escape(text),
+            self.width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + hang),
+            break_on_hyphens=False,
+        )
+        self.lines += [f"{style}{line}{_RESET}" if style and self.colour else line for line in lines]
+
+    def item(self, label: str, text: str, indent: int = 0) -> None:
+        """A label and its paragraph beside it; an empty label goes on with the one above."""
+        body = textwrap.wrap(escape(text), self.width - _LABEL - indent, break_on_hyphens=False) or [""]
+        for place, line in enumerate(body):
+            name = escape(label) if place == 0 else ""
+            self.lines.append(f"{' ' * indent}{name:<{_LABEL}}{line}".rstrip())
+
+    def raw(self, line: str) -> None:
+        """A line that is ours and fits."""
+        self.lines.append(line.rstrip())
+
+
+def _head(page: _Page, run: Run) -> None:
+    placements = ", ".join(run.placements)
+    page.text(f"{run.workload} on nodes {format_ids(run.nodes)}, placement {placements}", _BOLD)
+    page.text(f"{run.run_id}, {run.created_utc}")
+    if run.is_guest:
+        page.text(guest_note(run), _YELLOW)
+    if not run.complete:
+        page.text(f"The run did not come to its end: it is {run.ending.status}. {run.ending.message}", _YELLOW)
+    page.blank()
+
+
+def _text_of(record: dict[str, Any], *keys: str) -> str:
+    """A text below nested objects of a result, empty where there is none."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _machine(page: _Page, run: Run) -> None:
+    identity = run.identity
+    where = "a guest" if run.is_guest else "this hardware"
+    accelerator = _text_of(identity, "accelerator")
+    if run.is_guest and accelerator:
+        where += " under " + {"tcg": "tcg (emulated CPUs)", "kvm": "kvm"}.get(accelerator, accelerator)
+    elif _text_of(identity, "virtualization"):
+        where = f"a virtual machine ({_text_of(identity, 'virtualization')})"
+    host = _text_of(identity, "hostname")
+    page.item("ran on", where + (f", {host}" if host else ""))
+    page.item("kernel", f"Linux {_text_of(identity, 'kernel', 'release')} {_text_of(identity, 'kernel', 'version')}")
+    cpu = f"{_text_of(identity, 'cpu', 'count')} x {_text_of(identity, 'cpu', 'model')}"
+    pages = f"{format_bytes(run.page_bytes)} pages"
+    thp = _text_of(identity, "thp_enabled")
+    page.item("machine", ", ".join(filter(None, (cpu, pages, f"THP {thp}" if thp else ""))))
+
+
+def _plan(page: _Page, run: Run) -> None:
+    plan = run.plan
+    argv = plan.get("argv")
+    if isinstance(argv, list) and argv:
+        page.item("command", " ".join(map(str, argv)))
+    page.item("workload", _workload(plan))
+    measured = run.planned_trials - sum(entry[-1:] == ["warmup"] for entry in plan.get("order", []))
+    repeats = f"{measured} measured trial{'s' * (measured != 1)}"
+    if run.planned_trials > measured:
+        repeats += f" after {run.planned_trials - measured} to warm up"
+    interval = plan.get("interval_s")
+    sampled = f", sampled every {format_seconds(float(interval))}" if isinstance(interval, int | float) else ""
+    page.item("trials", f"{repeats}, in an order shuffled by seed {_text_of(plan, 'seed')}{sampled}")
+    scaled = plan.get("scaled")
+    for place, text in enumerate(scaled if isinstance(scaled, list) else []):
+        page.item("not as published" if place == 0 else "", str(text))
+
+
+def _workload(plan: dict[str, Any]) -> str:
+    parts = []
+    size, threads, loops = plan.get("size_bytes"), plan.get("threads"), plan.get("loops")
+    if isinstance(size, int) and size:
+        parts.append(f"{format_bytes(size)} per process")
+    if isinstance(threads, int) and threads:
+        parts.append(f"{threads} threads per process")
+    if isinstance(loops, int) and loops:
+        parts.append(f"{loops} loops per thread")
+    duration = plan.get("duration_s")
+    if isinstance(duration, int | float) and duration:
+        parts.append(f"for {format_seconds(float(duration))}")
+    start = plan.get("start_node")
+    if isinstance(start, int):
+        parts.append(f"first touched on node {start} (default placement)")
+    return ", ".join(parts) or "a program of the user's own: all its threads are taken to use all its memory"
+
+
+def _knobs(page: _Page, run: Run) -> None:
+    back = {entry.name: entry for entry in run.ending.restored}
+    label = "set"
+    for write in run.knobs:
+        if write.outcome == "set":
+            restored = back.get(write.name)
+            end = "put back" if restored and restored.outcome == "restored" else "not known to be put back"
+            if restored and restored.outcome == "foreign":
+                end = f"left at {restored.value}: somebody else changed it"
+            text = f"{write.name} {write.before} -> {write.wanted}, {end}"
+        elif write.outcome == "kept":
+            text = f"{write.name} was {write.wanted} already"
+        else:
+            text = f"{write.name} was not set to {write.wanted}: {write.message or write.outcome}"
+        page.item(label, text)
+        label = ""
+    if not run.knobs:
+        page.item("set", "nothing on the machine was changed")
+
+
+def _placement(page: _Page, summary: Summary, placement: PlacementSummary) -> None:
+    numbers = format_ids(trial.trial.index for trial in placement.trials)
+    page.blank()
+    trials = f": trial {numbers}" if numbers else ""
+    if len(placement.trials) > 1:
+        trials += ", as median (lowest..highest)"
+    page.text(f"placement {placement.placement}{trials}", _BOLD)
+    shown = placement.typical
+    if shown is None:
+        page.text("no measured trial went well", indent=2)
+        return
+    _data(page, shown)
+    _migrated(page, placement, shown)
+    _speed(page, placement, shown, summary.run.is_guest)
+    _convergence(page, placement)
+    _memory(page, shown)
+    _costs(page, placement)
+    if placement.seconds_per_gib is not None:
+        guest = " (guest time)" if summary.run.is_guest else ""
+        page.item("time per GiB", _spread(placement.seconds_per_gib, format_seconds) + f" per GiB stored{guest}", 2)
+
+
+def _data(page: _Page, shown: TrialSummary) -> None:
+    trial = shown.trial
+    if trial.first_touch:
+        total = max(sum(trial.first_touch.values()), 1)
+        nodes = ", ".join(f"{pages / total:.0%} on node {node}" for node, pages in sorted(trial.first_touch.items()))
+        page.item("first touch", nodes, 2)
+    if trial.check is not None:
+        wrong = f"{trial.check.wrong_bytes:,} bytes wrong" if trial.check.wrong_bytes else "all as stored"
+        page.item("data at the end", f"{format_bytes(trial.check.checked_bytes)} read back, {wrong}", 2)
+
+
+def _figure(values: Iterable[float | Missing], show: Callable[[float], str]) -> str:
+    """A figure over trials, or why no trial has it."""
+    listed = list(values)
+    known = spread(value for value in listed if not isinstance(value, Missing))
+    if known is not None:
+        return _spread(known, show)
+    return f"not known: {next(value.reason for value in listed if isinstance(value, Missing))}"
+
+
+def _spread(found: Spread, show: Callable[[float], str]) -> str:
+    """`median (low..high; 95 % CI a..b)`, or the one value that all have."""
+    ci = f"; 95 % CI {show(found.ci95[0])}..{show(found.ci95[1])}" if found.ci95 and found.low < found.high else ""
+    if found.low == found.high:
+        return show(found.median)
+    return f"{show(found.median)} ({show(found.low)}..{show(found.high)}{ci})"
+
+
+def _migrated(page: _Page, placement: PlacementSummary, shown: TrialSummary) -> None:
+    trials = placement.trials
+    requested = shown.counts.requested
+    page.raw("  pages migrated")
+    if isinstance(requested, Missing):
+        page.item("  requested", f"none: {requested.reason}", 2)
+    else:
+        page.item("  requested", _figure((trial.counts.requested for trial in trials), format_count), 2)
+    confirmed = _figure((trial.counts.confirmed for trial in trials), format_count)
+    if placement.confirmed_bytes is not None:
+        confirmed += f" = {format_bytes(placement.confirmed_bytes.median)}"
+    page.item("  confirmed", confirmed, 2)
+    if shown.counts.by_pair:
+        pairs = ", ".join(f"{source}>{target} {pages:,}" for (source, target), pages in shown.counts.by_pair[:12])
+        more = f" and {len(shown.counts.by_pair) - 12} more pairs" if len(shown.counts.by_pair) > 12 else ""
+        page.item("", f"trial {shown.trial.index} by nodes: {pairs}{more}", 2)
+    if shown.counts.unknown:
+        page.item("", f"{shown.counts.unknown:,} pages were somewhere at one end only", 2)
+    page.item("  kernel counted", _kernel([trial.counts.kernel for trial in trials]), 2)
+
+
+def _kernel(kernels: Sequence[KernelCount]) -> str:
+    def of(name: str) -> str:
+        return _figure((getattr(kernel, name) for kernel in kernels), format_count)
+
+    first = kernels[0]
+    if isinstance(first.total, Missing):
+        return f"not known: {first.total.reason}"
+    parts = [f"{of('total')} in all", f"{of('misplaced')} after hinting faults"]
+    if not isinstance(first.promoted, Missing) and any(kernel.promoted for kernel in kernels):
+        parts.append(f"{of('promoted')} of these promoted")
+    if not isinstance(first.demoted, Missing):
+        parts.append(f"{of('demoted')} demoted")
+    parts += [f"{of('other')} for other reasons", f"{of('failed')} failed"]
+    if not isinstance(first.thp_success, Missing):
+        parts.append(f"{of('thp_success')} huge pages whole, {of('thp_split')} split")
+    return "; ".join(parts)
+
+
+def _speed(page: _Page, placement: PlacementSummary, shown: TrialSummary, is_guest: bool) -> None:
+    guest = " (guest time, not comparable)" if is_guest else ""
+    found = shown.throughput
+    if isinstance(found, Missing):
+        page.item("MB/s", f"none: {found.reason}", 2)
+        return
+    if placement.mb_per_s is None:
+        page.item("MB/s", f"at least {found.low_mb_per_s:.4g}{guest}: it was over within {found.samples} samples", 2)
+        return
+    page.item("MB/s", _spread(placement.mb_per_s, lambda rate: f"{rate:.4g}") + guest, 2)
+    high = "no bound" if found.high_mb_per_s is None else f"{found.high_mb_per_s:.4g}"
+    page.item(
+        "",
+        f"trial {shown.trial.index}: 1 % to 99 % of the pages between {format_seconds(found.start_s)} and "
+        f"{format_seconds(found.end_s)}; samples {format_seconds(found.resolution_s)} apart leave "
+        f"{found.low_mb_per_s:.4g}..{high} MB/s",
+        2,
+    )
+
+
+def _convergence(page: _Page, placement: PlacementSummary) -> None:
+    columns = (26, 18, 18, 18, 18)
+    names = ("convergence", "50 %", "90 %", "99 %", "at the end")
+    page.raw("  " + "".join(f"{name:<{size}}" for name, size in zip(names, columns, strict=True)))
+    notes: list[str] = []
+    trials = placement.trials
+    placements = [trial.cpu_placement for trial in trials]
+    residencies = [trial.page_residency for trial in trials]
+    rows: tuple[tuple[str, list[Convergence | Missing]], ...] = (
+        ("CPU placement", [found if isinstance(found, Missing) else found.convergence for found in placements]),
+        ("page residency", [found if isinstance(found, Missing) else found.convergence for found in residencies]),
+        ("hint-fault locality", [trial.locality for trial in trials]),
+    )
+    for name, found in rows:
+        known = [value for value in found if not isinstance(value, Missing)]
+        if not known:
+            page.item(f"  {name}", "  not known: " + next(v.reason for v in found if isinstance(v, Missing)), 2)
+            continue
+        cells = [_reach([convergence.reaches[target] for convergence in known], notes) for target in range(3)]
+        cells.append(_final(known))
+        page.raw(
+            "    " + "".join(f"{cell:<{size}}" for cell, size in zip((name, *cells), (24, *columns[1:]), strict=True))
+        )
+    for note in notes:
+        page.text(note, indent=4)
+    settled = [found for found in placements if not isinstance(found, Missing)]
+    if settled:
+        last = settled[-1]
+        homes = ", ".join(f"{threads} on node {node}" for node, threads in last.homes)
+        calm = "never settled"
+        if last.settled_s is not None:
+            calm = f"settled from {format_seconds(last.settled_s)} on" if last.settled_s else "settled from the start"
+        page.text(f"threads of trial {trials[-1].trial.index}: {homes}; {calm}", indent=4)
+
+
+def _reach(reaches: Sequence[Reach], notes: list[str]) -> str:
+    """`3.1 s`, the median of times; `> 45 s` where half the trials or more did not come there."""
+    times = sorted(reach.reached_s if reach.reached_s is not None else float("inf") for reach in reaches)
+    middle = times[len(times) // 2]
+    observed = format_seconds(min(reach.observed_s for reach in reaches))
+    missed = sum(reach.reached_s is None for reach in reaches)
+    if missed and (note := "not in N s: not reached in that time, which is all that was observed") not in notes:
+        notes.append(note)
+    lost = any(reach.reached_s is not None and not reach.held for reach in reaches)
+    if lost and (note := "*: it was below that again at the end") not in notes:
+        notes.append(note)
+    if middle == float("inf"):
+        return f"not in {observed}" + (f" ({missed}/{len(times)})" if missed < len(times) else "")
+    shown = ("at once" if middle == 0 else format_seconds(middle)) + "*" * lost
+    if missed:
+        return f"{shown} ({len(times) - missed}/{len(times)})"
+    return shown
+
+
+def _final(known: Sequence[Convergence]) -> str:
+    """The share at the end, of the trial in the middle, with its interval where it is an estimate."""
+    final = sorted((convergence.final for convergence in known), key=lambda point: point.share)[len(known) // 2]
+    share = f"{100 * final.share:.1f} %"
+    return share if final.low == final.high else f"{share} ({100 * final.low:.1f}..{100 * final.high:.1f})"
+
+
+def _memory(page: _Page, shown: TrialSummary) -> None:
+    memory = shown.memory
+    if isinstance(memory, Missing):
+        page.item("memory per node", f"not known: {memory.reason}", 2)
+        return
+    page.raw(f"  memory per node over time, trial {shown.trial.index}")
+    end_s = max(memory.times_s[-1], 1e-9)
+    width = page.width - 34
+    high = max(sum(row) for row in memory.amounts)
+    show = format_bytes if memory.is_scaled else _percent
+    for node in memory.nodes:
+        amounts = memory.of_node(node)
+        if node == ELSEWHERE and not any(amounts):
+            continue
+        name = "elsewhere" if node == ELSEWHERE else f"node {node}"
+        lines = sparkline(resample(memory.times_s, amounts, width, end_s), high, rows=2)
+        page.raw(f"    {'':<20}|{lines[0]}|")
+        page.raw(f"    {name:<10}{show(amounts[0]):>9} |{lines[1]}| {show(amounts[-1])}")
+    duration = format_seconds(end_s)
+    page.raw(f"    {'':<20} 0 s{duration:>{width - 3}}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _costs(page: _Page, placement: PlacementSummary) -> None:
+    shown = []
+    for place, cost in enumerate(placement.trials[0].costs):
+        known = [trial.costs[place].per_2mb for trial in placement.trials]
+        found = spread(value for value in known if not isinstance(value, Missing))
+        if found is not None:
+            shown.append(f"{cost.name} {_spread(found, _short)}")
+    if shown:
+        page.item("per 2 MB migrated", "; ".join(shown), 2)
+    passes = _figure((trial.scan_passes for trial in placement.trials), lambda value: f"{value:.1f}")
+    page.item("scan passes", f"{passes} (PTE updates by pages)", 2)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _scores(page: _Page, summary: Summary) -> None:
+    if not summary.scores or len(summary.run.placements) == 1:
+        return
+    page.blank()
+    for entry in summary.scores:
+        if isinstance(entry.score, Missing):
+            page.item("score", f"{entry.placement}: none, {entry.score.reason}")
+        else:
+            guest = "; guest time" if summary.run.is_guest else ""
+            page.item("score", f"{entry.placement}: {entry.score:.2f} (1: as hard, 0: as inverse{guest})")
+
+
+_TITLES = {INVALID: "why it is not valid", BIASES: "what biases it", INFORMS: "to know"}
+
+
+def _findings(page: _Page, findings: Sequence[Finding]) -> None:
+    for weight, title in _TITLES.items():
+        own = [finding for finding in findings if finding.weight == weight]
+        if own:
+            page.blank()
+            page.text(title, _BOLD)
+        for finding in own:
+            where = [f"placement {finding.placement}"] if finding.placement else []
+            where += [f"trial {format_ids(finding.trials)}"] if finding.trials else []
+            suffix = f" ({', '.join(where)})" if where else ""
+            page.text(f"{finding.code}{suffix}: {finding.cause}", indent=2, hang=2)
+            if finding.remedy:
+                page.text(f"-> {finding.remedy}", indent=4, hang=3)
+
+
+def _verdict(page: _Page, summary: Summary) -> None:
+    verdict = summary.verdict
+    page.blank()
+    if not verdict.is_valid:
+        page.text(f"verdict: not valid: {_some(verdict.codes(INVALID))}", _RED)
+    elif verdict.codes(BIASES):
+        page.text(f"verdict: valid, but for {_some(verdict.codes(BIASES))}", _YELLOW)
+    else:
+        page.text("verdict: valid", _BOLD)
+
+
+def _some(codes: Sequence[str]) -> str:
+    """The first codes: the verdict is one line."""
+    return ", ".join(codes[:3]) + (f" and {len(codes) - 3} more" if len(codes) > 3 else "")
