@@ -16,7 +16,7 @@ app = typer.Typer(
 kernel_app = typer.Typer(help="Kernels for guests: kept in a cache, never installed.", no_args_is_help=True)
 app.add_typer(kernel_app, name="kernel")
 
-_KERNEL_HELP = "A cached kernel's name or its beginning, what it was added as, or an image. [default: the oldest]"
+_KERNEL_HELP = "A cached kernel's name or its beginning, what it was added as, or an image's path."
 
 
 @app.command("run", no_args_is_help=True)

@@ -46,7 +46,7 @@ exec 3<>"$work" 4<>"$stop"
 
 (
 	while read -r _ <&4; do
-		read -r pid <"$running" && kill -TERM -- "-$pid"
+		read -r pid <"$running" && kill -s TERM -- "-$pid"
 	done
 	echo o >/proc/sysrq-trigger
 ) 3>&- &
@@ -75,7 +75,7 @@ def first_command() -> str:
 def mounts_script(writable: Mapping[str, Path]) -> str:
     """The script that mounts the host's writable directories (by 9p tag) where they are on the host."""
     return "".join(
-        f"{_mount(tag, str(path))} || {{ echo 'numabench: cannot mount {tag}'; exit 1; }}\n"
+        f"if ! {{ {_mount(tag, str(path))}; }}; then echo 'numabench: cannot mount {tag}'; exit 1; fi\n"
         for tag, path in writable.items()
     )
 

@@ -19,6 +19,7 @@ from numabench.lab.cache import cache_directory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_DEFAULT_SUITE = "bookworm"
 _META_PACKAGE = "linux-image-amd64"
 _KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp")
 _DEFAULT_ARCHIVE = "http://deb.debian.org/debian"
@@ -76,6 +77,16 @@ def archive(etc: Path = Path("/etc/apt")) -> Archive:
         elif path.endswith("/debian"):
             main = main or path
     return Archive(main or _DEFAULT_ARCHIVE, security or _DEFAULT_SECURITY)
+
+
+def host_suite(os_release: Path = Path("/etc/os-release")) -> str:
+    """The Debian suite that this host runs (os-release(5)), or bookworm on any other distribution."""
+    try:
+        lines = os_release.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return _DEFAULT_SUITE
+    fields = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
+    return fields.get("VERSION_CODENAME", _DEFAULT_SUITE) if fields.get("ID") == "debian" else _DEFAULT_SUITE
 
 
 def _keyring() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from numabench.errors import UsageError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 _MAGIC_AT = 0x202
 _VERSION_POINTER_AT = 0x20E
 _SETUP_BYTES = 64 * 1024
+# It becomes a file name: no slash, and no dot in front.
+_RELEASE = re.compile(r"(\w[\w.+~-]*)(?: |$)", re.ASCII)
 
 
 def release(image: Path) -> str:
@@ -24,7 +27,7 @@ def release(image: Path) -> str:
     if setup[_MAGIC_AT : _MAGIC_AT + 4] != b"HdrS":
         raise UsageError(f"{image} is not an x86 kernel image", "give a bzImage or vmlinuz, not a vmlinux or package")
     start = int.from_bytes(setup[_VERSION_POINTER_AT : _VERSION_POINTER_AT + 2], "little") + 0x200
-    words = setup[start : start + 256].split(b"\0")[0].decode("ascii", errors="replace").split()
-    if not words or "/" in words[0] or words[0].startswith("."):
+    named = _RELEASE.match(setup[start : start + 256].split(b"\0")[0].decode("ascii", errors="replace"))
+    if not named:
         raise UsageError(f"{image} names no kernel version in its header")
-    return words[0]
+    return named[1]

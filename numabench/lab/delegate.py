@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numabench.errors import CannotRun, NumabenchError
-from numabench.lab import kernels
+from numabench.lab import apt, kernels
 from numabench.lab.accel import Accel, probe
 from numabench.lab.guest import Guest, guest_environment
 from numabench.lab.requirements import INSTALL_HINT, requirements
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from numabench.lab.guest import Listener
     from numabench.lab.kernels import Kernel
-
-_DEFAULT_SUITE = "bookworm"
 
 
 def say(text: str) -> None:
@@ -39,16 +37,6 @@ def _relay_stderr(stream: str, data: bytes) -> None:
         relay(stream, data)
 
 
-def host_suite(os_release: Path = Path("/etc/os-release")) -> str:
-    """The Debian suite this host runs (os-release(5)), or bookworm on any other distribution."""
-    try:
-        lines = os_release.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return _DEFAULT_SUITE
-    fields = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
-    return fields.get("VERSION_CODENAME", _DEFAULT_SUITE) if fields.get("ID") == "debian" else _DEFAULT_SUITE
-
-
 def choose_kernel(name: str | None) -> Kernel:
     """The kernel named, or the default; one is fetched where none is cached and apt can. Raises as `kernels.add`."""
     if name is not None:
@@ -56,7 +44,7 @@ def choose_kernel(name: str | None) -> Kernel:
     kernel = kernels.default()
     if kernel is not None:
         return kernel
-    spec = f"debian:{host_suite()}"
+    spec = f"debian:{apt.host_suite()}"
     say(f"no guest kernel is cached: adding {spec} (unpacked below {kernels.kernels_directory()}, never installed)")
     try:
         return kernels.add([spec], say)

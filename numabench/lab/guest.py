@@ -180,9 +180,9 @@ class Guest:
         (self._exchange / "agent").write_text(agent.AGENT, encoding="utf-8")
         writable = {tag: path for tag, path in self._shares.items() if tag != agent.EXCHANGE_TAG}
         (self._exchange / "mounts").write_text(agent.mounts_script(writable), encoding="utf-8")
-        # virtme-ng leaves files in TMPDIR when it is killed, and reads and writes below HOME.
-        env = os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch)}
-        env["PATH"] = env.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+        # virtme-run leaves files in TMPDIR when it is killed.
+        path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+        env = os.environ | {"TMPDIR": str(scratch), "PATH": path}
         # QEMU opens its standard error anew for the console and would write over what is there already, so both go
         # through a pipe, and `cat` reads it also while this process is busy.
         reading, writing = os.pipe()

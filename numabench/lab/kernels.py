@@ -110,12 +110,10 @@ def _in_place(image: Path) -> Kernel:
 
 
 def default() -> Kernel | None:
-    """The kernel for who names none: the oldest of the cached ones, or None.
-
-    The oldest is usually the host's own stable release; newer ones are there because somebody asked for them.
-    """
+    """The kernel for who names none: that of the host's Debian suite, else the newest; None where none is cached."""
     kernels = cached()
-    return kernels[-1] if kernels else None
+    own = [kernel for kernel in kernels if kernel.source == f"debian:{apt.host_suite()}"]
+    return next(iter((*own, *kernels)), None)
 
 
 def remove(name: str) -> Kernel:

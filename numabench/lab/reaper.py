@@ -22,7 +22,7 @@ while read -r word; do
     *) sessions="$sessions $word" ;;
     esac
 done
-for session in $sessions; do kill -KILL -- "-$session"; done
+for session in $sessions; do kill -s KILL -- "-$session"; done
 rm -rf -- "$1"
 """
 

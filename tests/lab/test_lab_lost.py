@@ -1,0 +1,134 @@
+"""Guests that die, hang or never start, and what is left when numabench itself is ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from numabench import process
+from numabench.errors import LostGuest
+from numabench.lab import kernels
+from numabench.lab.accel import Accel
+from numabench.lab.guest import Guest
+from numabench.lab.shapes import shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numabench.lab.kernels import Kernel
+
+pytestmark = pytest.mark.lab
+
+DEADLINE_S = 120.0
+
+
+def test_a_command_beyond_its_deadline_ends_the_guest(
+    guest: Callable[..., Guest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    shared = tmp_path / "a b, 'c'"
+    temporary.mkdir()
+    shared.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    lost = guest("debian:bookworm", "2n", writable=(shared,))
+    lost.run(["touch", "file"], cwd=shared).check("touch")
+    assert (shared / "file").exists()
+    with pytest.raises(LostGuest, match=r"was still running after 1 s: sleep 1000"):
+        lost.run(["sleep", "1000"], timeout_s=1.0)
+    assert not lost.alive
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_panic_is_told_at_once_with_its_cause(guest: Callable[..., Guest]) -> None:
+    doomed = guest("debian:bookworm", "2n")
+    began = time.monotonic()
+    with pytest.raises(LostGuest) as lost:
+        doomed.run(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"], timeout_s=600)
+    assert time.monotonic() - began < DEADLINE_S
+    assert "sysrq-trigger" in str(lost.value)
+    assert "Kernel panic - not syncing: sysrq triggered crash" in str(lost.value)
+    with pytest.raises(LostGuest, match=r"was gone when it was to run true|ended while it ran true"):
+        doomed.run(["true"])
+
+
+@pytest.fixture
+def garbage(kernel_6_1: Kernel, tmp_path: Path) -> Path:
+    """An image with a real header, and noise where the kernel should be."""
+    image = tmp_path / "bzImage"
+    image.write_bytes(kernel_6_1.image.read_bytes()[:32768] + b"\xf4" * 1_000_000)
+    return image
+
+
+def test_a_kernel_that_does_not_boot_is_given_up_at_the_deadline(garbage: Path) -> None:
+    with pytest.raises(LostGuest, match=r"did not come up within 4 s|ended before it was up") as lost:
+        Guest.boot(kernels.find(str(garbage)), shape("2n"), Accel.TCG, boot_timeout_s=4.0)
+    assert "6.1" in str(lost.value)
+    assert "console" in str(lost.value)
+
+
+def _processes_naming(text: str) -> list[int]:
+    """Processes with `text` on their command line, as `pgrep -f` finds them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and text in (entry / "cmdline").read_bytes().decode(errors="replace"):
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _await(what: str, done: Callable[[], bool], pids: list[int]) -> None:
+    """Wait until these processes have ended, then until `done`."""
+    deadline = time.monotonic() + DEADLINE_S
+    for pid in pids:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            assert select.select([pidfd], [], [], deadline - time.monotonic())[0], f"{what}: {pid} still runs"
+        finally:
+            os.close(pidfd)
+    assert done(), what
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "last_words"),
+    [(signal.SIGINT, 130, b"stopped\n"), (signal.SIGTERM, 143, b"stopped\n"), (signal.SIGKILL, -9, b"")],
+)
+def test_nothing_is_left_however_numabench_is_ended(
+    kernel_6_1: Kernel, tmp_path: Path, number: signal.Signals, status: int, last_words: bytes
+) -> None:
+    words = "trap 'echo stopped; exit 3' TERM; echo up; sleep 1000 & wait"
+    argv = [sys.executable, "-m", "numabench", "lab", "run", "--kernel", kernel_6_1.name, "--", "sh", "-c", words]
+    reading, writing = os.pipe()
+    with (tmp_path / "stderr").open("wb") as stderr:
+        env = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+        (tmp_path / "tmp").mkdir()
+        running = process.start(argv, stdout=writing, stderr=stderr.fileno(), env=env)
+    os.close(writing)
+    try:
+        assert select.select([reading], [], [], DEADLINE_S)[0], (tmp_path / "stderr").read_text()
+        assert os.read(reading, 100) == b"up\n", (tmp_path / "stderr").read_text()
+        started = _processes_naming(str(tmp_path / "tmp"))
+        assert any("qemu-system" in Path(f"/proc/{pid}/cmdline").read_text() for pid in started)
+        os.kill(running.pid, number)
+        assert running.wait(DEADLINE_S) == status
+        heard = b""
+        while data := os.read(reading, 100):
+            heard += data
+        assert heard == last_words
+    finally:
+        os.close(reading)
+        running.kill()
+    _await("something is left", lambda: list((tmp_path / "tmp").iterdir()) == [], started)
+    assert _processes_naming(str(tmp_path / "tmp")) == []
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
