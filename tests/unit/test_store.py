@@ -1,0 +1,389 @@
+"""Result directories: whole trials or none, and readers that trust nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic_run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from numabench import process, store
+from numabench.errors import NumabenchError, ResultError
+
+TESTS = Path(synthetic_run.__file__).parent
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    return synthetic_run.write(tmp_path)
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_what_was_written_is_read(run_path: Path) -> None:
+    run = store.load(run_path)
+    assert run.run_id == synthetic_run.RUN_ID
+    assert run.complete
+    assert run.nodes == (0, 1)
+    assert run.page_bytes == 4096
+    assert run.identity["hostname"] == "box"
+    assert [(knob.before, knob.wanted, knob.outcome) for knob in run.knobs] == [("0", "1", "set")]
+    (trial,) = run.trials
+    assert trial.counts
+    assert trial.clock.go_ns == synthetic_run.GO_NS
+    assert trial.pages is not None
+    assert trial.pages.moved == {(0, 1): 8192}
+    assert trial.slices[1].threads == (1,)
+    assert [sample.pages[1] for sample in trial.samples[6:8]] == [(51, 205, 0), (0, 256, 0)]
+
+
+def test_unknown_keys_are_ignored(run_path: Path) -> None:
+    before = store.load(run_path)
+    edit(run_path / "run.json", of_the_future=[1])
+    edit(run_path / "trials/0001/trial.json", of_the_future={"a": None})
+    edit(run_path / "end.json", of_the_future="x")
+    assert store.load(run_path) == before
+
+
+def test_a_run_without_an_end_was_killed(tmp_path: Path) -> None:
+    run = store.load(synthetic_run.write(tmp_path, end=None))
+    assert not run.complete
+    assert run.ending.status == "killed"
+    assert len(run.trials) == 1
+
+
+def test_what_a_killed_writer_left_unfinished_is_ignored(run_path: Path) -> None:
+    before = store.load(run_path)
+    (run_path / "trials/.tmp-0002").mkdir()
+    (run_path / "trials/.tmp-0002/trial.json").write_text("{")
+    (run_path / ".tmp-end.json").write_text("{")
+    assert store.load(run_path) == before
+
+
+def test_files_hold_one_json_object_a_line_and_no_nan(run_path: Path) -> None:
+    for line in (run_path / "trials/0001/samples.jsonl").read_text().splitlines():
+        assert isinstance(json.loads(line), dict)
+    writer = store.RunWriter(run_path)
+    with pytest.raises(ValueError, match="JSON"):
+        writer.write_trial(2, {"index": 2, "busy": float("nan")}, b"", [])
+    assert not (run_path / "trials/0002").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "trials/0001/trial.json", "end.json"])
+def test_a_json_file_cut_anywhere_is_refused_by_name(run_path: Path, name: str) -> None:
+    file = run_path / name
+    whole = file.read_bytes()
+    for size in range(len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(ResultError, match=name.rsplit("/", 1)[-1]) as caught:
+            store.load(run_path)
+        assert caught.value.hint
+
+
+def test_lines_cut_anywhere_are_refused_by_name(run_path: Path) -> None:
+    for name in ("samples.jsonl", "events.jsonl"):
+        file = run_path / "trials/0001" / name
+        whole = file.read_bytes()
+        for size in range(0, len(whole), 7):
+            file.write_bytes(whole[:size])
+            with pytest.raises(ResultError, match=name):
+                store.load(run_path)
+        file.write_bytes(whole)
+    assert store.load(run_path).complete
+
+
+@pytest.mark.parametrize("name", ["trial.json", "samples.jsonl", "events.jsonl"])
+def test_a_missing_file_of_a_trial_is_named(run_path: Path, name: str) -> None:
+    (run_path / "trials/0001" / name).unlink()
+    with pytest.raises(ResultError, match=f"{name} is missing"):
+        store.load(run_path)
+
+
+def test_a_missing_trial_of_a_complete_run_is_named(tmp_path: Path) -> None:
+    path = synthetic_run.write_three_placements(tmp_path, repeats=1)
+    shutil.rmtree(path / "trials/0003")
+    with pytest.raises(ResultError, match="trial 3 of 3 is missing"):
+        store.load(path)
+    shutil.rmtree(path / "trials/0001")
+    with pytest.raises(ResultError, match="trial 1 is missing"):
+        store.load(path)
+
+
+def test_what_is_not_ours_is_refused(tmp_path: Path, run_path: Path) -> None:
+    with pytest.raises(ResultError, match="there is no directory"):
+        store.load(tmp_path / "none")
+    with pytest.raises(ResultError, match=r"is not a numabench result: it has no run\.json"):
+        store.load(tmp_path)
+    edit(run_path / "run.json", kind="something-else")
+    with pytest.raises(ResultError, match="was not written by numabench"):
+        store.load(run_path)
+
+
+def test_a_newer_schema_is_refused_and_the_hint_is_to_update(run_path: Path) -> None:
+    edit(run_path / "run.json", schema_version=2)
+    with pytest.raises(ResultError, match="schema version 2") as caught:
+        store.load(run_path)
+    assert "update" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("clock", {"go": "soon"}),
+        ("clock", []),
+        ("index", True),
+        ("pages", {"moved": {"0-1": 3}}),
+        ("pages", {"moved": {"0>1": -3}}),
+        ("slices", [{"pid": 1}]),
+        ("check", {"bytes": 10**40, "wrong": 0}),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named_with_its_file(run_path: Path, key: str, value: object) -> None:
+    edit(run_path / "trials/0001/trial.json", **{key: value})
+    with pytest.raises(ResultError, match=rf"trial\.json: '{key}"):
+        store.load(run_path)
+
+
+def test_samples_must_fit_the_plan_and_rise_in_time(run_path: Path) -> None:
+    file = run_path / "trials/0001/samples.jsonl"
+    trial = run_path / "trials/0001/trial.json"
+    lines = file.read_text().splitlines(keepends=True)
+    edit(trial, files={})
+    file.write_text("".join(reversed(lines)))
+    with pytest.raises(ResultError, match="order of time"):
+        store.load(run_path)
+    edit(run_path / "run.json", plan={**json.loads((run_path / "run.json").read_text())["plan"], "nodes": [0, 1, 2]})
+    with pytest.raises(ResultError, match="4 columns"):
+        store.load(run_path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 5000])
+def test_numbers_that_are_none_are_refused(run_path: Path, number: str) -> None:
+    file = run_path / "trials/0001/trial.json"
+    file.write_text(file.read_text().replace('"busy": 0.001', f'"busy": {number}'))
+    with pytest.raises(ResultError, match=r"trial\.json"):
+        store.load(run_path)
+
+
+def test_json_nested_too_deep_is_refused(run_path: Path) -> None:
+    (run_path / "run.json").write_text("[" * 200_000)
+    with pytest.raises(ResultError, match=r"run\.json"):
+        store.load(run_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_json_in_any_place_is_a_run_or_an_error_of_ours(run_path: Path, data: st.DataObject) -> None:
+    file = run_path / data.draw(st.sampled_from(["run.json", "end.json", "trials/0001/trial.json"]))
+    whole = file.read_text()
+    record = json.loads(whole)
+    holder, key = record, data.draw(st.sampled_from(sorted(record)))
+    while isinstance(holder[key], dict) and holder[key] and data.draw(st.booleans()):
+        holder = holder[key]
+        key = data.draw(st.sampled_from(sorted(holder)))
+    holder[key] = data.draw(JSON)
+    file.write_text(json.dumps(record))
+    try:
+        run = store.load(run_path)
+    except NumabenchError as error:
+        assert str(run_path) in error.message  # noqa: PT017  either outcome is right
+    else:
+        assert isinstance(run, store.Run)
+    finally:
+        file.write_text(whole)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rubbish=st.binary(max_size=200), name=st.sampled_from(["run.json", "trials/0001/trial.json", "end.json"]))
+def test_any_bytes_are_an_error_of_ours(run_path: Path, rubbish: bytes, name: str) -> None:
+    file = run_path / name
+    whole = file.read_bytes()
+    file.write_bytes(rubbish)
+    try:
+        with pytest.raises(ResultError):
+            store.load(run_path)
+    finally:
+        file.write_bytes(whole)
+
+
+# --- where it cannot be written
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_permission_is_told_before_anything_runs(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(ResultError, match="Permission denied"):
+        store.create(tmp_path / "results", "run")
+
+
+def test_a_results_path_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(ResultError, match=f"cannot write results to {tmp_path}/results"):
+        store.create(tmp_path / "results", "run")
+
+
+def test_a_run_is_written_once(tmp_path: Path) -> None:
+    store.create(tmp_path, "run")
+    with pytest.raises(ResultError, match="is there already"):
+        store.create(tmp_path, "run")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "new\nline", "x" * 300])
+def test_a_run_has_a_name_that_is_safe_as_a_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ResultError, match="is not a run's name"):
+        store.create(tmp_path, name)
+
+
+def test_checking_for_writing_leaves_nothing_behind(tmp_path: Path) -> None:
+    store.check_writable(tmp_path / "deep" / "results")
+    assert list((tmp_path / "deep" / "results").iterdir()) == []
+
+
+def test_a_new_name_sorts_by_time_and_holds_the_program() -> None:
+    assert store.new_run_id("numa02", "20261123T043052Z", "1a2b3c") == synthetic_run.RUN_ID
+    assert store.new_run_id("../a b", "20261123T043052Z", "0") == "20261123T043052Z-_a_b-0"
+    assert store.new_run_id("x") != store.new_run_id("x")
+
+
+def _limit_file_size(size_bytes: int) -> None:
+    import resource
+
+    # Beyond the limit write(2) fails with EFBIG once SIGXFSZ is ignored: as durable a refusal as a full disk.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+
+def test_a_trial_that_does_not_fit_leaves_the_earlier_ones_whole(tmp_path: Path) -> None:
+    import resource
+
+    path = synthetic_run.write(tmp_path, record=synthetic_run.run_record(repeats=2), end=None)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    try:
+        _limit_file_size(100_000)
+        with pytest.raises(ResultError, match=r"cannot write results to .*0002: File too large"):
+            store.RunWriter(path).write_trial(2, synthetic_run.trial_record(2), b"x" * 200_000, [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert sorted(entry.name for entry in (path / "trials").iterdir()) == ["0001"]
+    assert len(store.load(path).trials) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_a_full_file_system_is_told_with_its_reason(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = process.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)])
+    if mounted.exit_status != 0:
+        pytest.skip("a tmpfs cannot be mounted here: " + mounted.stderr.strip())
+    try:
+        path = synthetic_run.write(small, record=synthetic_run.run_record(repeats=2), end=None)
+        writer = store.RunWriter(path)
+        with pytest.raises(ResultError, match=os.strerror(errno.ENOSPC)) as caught:
+            writer.write_trial(2, synthetic_run.trial_record(2), b"x" * (4 << 20), [])
+        assert "--results" in caught.value.hint
+        writer.write_end({"status": "failed", "message": "full"})
+        assert [trial.index for trial in store.load(path).trials] == [1]
+        (small / "filler").write_bytes(b"x" * (1 << 20))
+        with pytest.raises(ResultError, match=os.strerror(errno.ENOSPC)):
+            store.create(small, "next")
+    finally:
+        process.run(["umount", str(small)]).check("umount")
+
+
+# --- kill -9
+
+WRITER = """
+import sys
+from pathlib import Path
+import synthetic_run
+from numabench import store
+writer = store.create(Path(sys.argv[1]), "run")
+writer.write_run(synthetic_run.run_record(repeats=10_000))
+print("begun", flush=True)
+for index in range(1, 10_001):
+    trial = synthetic_run.trial_record(index)
+    writer.write_trial(index, trial, b"e" * 50_000, [synthetic_run.sample(n, 0.5) for n in range(200)])
+    print(index, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_trials_or_none(tmp_path: Path) -> None:
+    moments = random.Random(1)  # noqa: S311  moments, not secrets
+    partial = 0
+    for attempt in range(25):
+        results = tmp_path / str(attempt)
+        out_fd, child_fd = os.pipe()
+        env = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+        writer = process.start([sys.executable, "-c", WRITER, str(results)], stdout=child_fd, stderr=2, env=env)
+        os.close(child_fd)
+        with os.fdopen(out_fd) as out:
+            for _ in range(1 + moments.randrange(4)):
+                assert out.readline()
+            # From the middle of the next trial on: the pidfd turns readable only at its end, so this just lets it run.
+            writer.wait(moments.random() * 0.02)
+            os.kill(writer.pid, signal.SIGKILL)
+            assert writer.wait(30) == -signal.SIGKILL
+            told = [line for line in out if line.strip().isdecimal()]
+        run = store.load(results / "run")
+        assert not run.complete
+        assert [trial.index for trial in run.trials] == list(range(1, len(run.trials) + 1))
+        assert len(run.trials) >= len(told)
+        assert all(len(trial.samples) == 200 for trial in run.trials)
+        partial += any((results / "run/trials").glob(".tmp-*"))
+    # Some kills must have come in the middle of a trial, or the test would show nothing.
+    assert partial
+
+
+# --- finding and listing
+
+
+def test_a_run_is_found_by_path_name_beginning_and_last(tmp_path: Path) -> None:
+    for name in ("20260101T000000Z-a-1", "20260101T000000Z-b-2", "20270101T000000Z-a-3"):
+        synthetic_run.write(tmp_path, run_id=name)
+    assert store.find(tmp_path, "last").name == "20270101T000000Z-a-3"
+    assert store.find(tmp_path, "2027").name == "20270101T000000Z-a-3"
+    assert store.find(tmp_path, "20260101T000000Z-b-2").name == "20260101T000000Z-b-2"
+    assert store.find(Path("nowhere"), str(tmp_path / "20260101T000000Z-a-1")).name == "20260101T000000Z-a-1"
+    with pytest.raises(ResultError, match="the beginning of 2 runs"):
+        store.find(tmp_path, "2026")
+    with pytest.raises(ResultError, match="there is no run 'nope'"):
+        store.find(tmp_path, "nope")
+    with pytest.raises(ResultError, match="there is no run in"):
+        store.find(tmp_path / "empty", "last")
+
+
+def test_a_list_holds_bad_entries_with_their_reason(tmp_path: Path) -> None:
+    synthetic_run.write(tmp_path, run_id="1-good")
+    (tmp_path / "2-foreign").mkdir()
+    cut = synthetic_run.write(tmp_path, run_id="3-cut")
+    (cut / "run.json").write_text("{")
+    synthetic_run.write(tmp_path, run_id="4-killed", end=None)
+    (tmp_path / "a-file").write_text("")
+    good, foreign, damaged, killed = store.iterate(tmp_path)
+    assert (good.unreadable, good.status, good.trials, good.planned_trials) == ("", "complete", 1, 1)
+    assert "it has no run.json" in foreign.unreadable
+    assert "is cut or not JSON" in damaged.unreadable
+    assert killed.status == "killed"
+    with pytest.raises(ResultError, match="cannot list"):
+        list(store.iterate(tmp_path / "none"))
