@@ -208,10 +208,10 @@ def _weighted(
 
 
 def hint_fault_locality(trial: Trial) -> Convergence | Missing:
-    """The share of NUMA hinting faults on memory of the node they were taken on, by windows of at least 20,000 faults.
+    """The share of NUMA hinting faults on memory of the node they were taken on, by windows of faults.
 
-    It is of the whole machine (/proc/vmstat), and of what the scanner chose to unmap: threads and pages that do not
-    fault are not in it. Of fewer than 20,000 faults in all there are windows of a tenth.
+    A window is of at least 20,000 faults, as in mmtests, or of a tenth of all where that is less. The share is of the
+    whole machine (/proc/vmstat), and of what the scanner chose to unmap: what does not fault is not in it.
     """
     series = [
         (sample, sample.vmstat["numa_hint_faults"], sample.vmstat["numa_hint_faults_local"])

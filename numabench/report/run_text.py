@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LABEL = 18
 _MIN_WIDTH = 60
+# So many nodes have two rows each in the plot of memory over time.
+_TALL_NODES = 9
 _BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
@@ -290,28 +292,17 @@ def _speed(page: _Page, placement: PlacementSummary, shown: TrialSummary, is_gue
 
 
 def _convergence(page: _Page, placement: PlacementSummary) -> None:
-    columns = (26, 18, 18, 18, 18)
-    names = ("convergence", "50 %", "90 %", "99 %", "at the end")
-    page.raw("  " + "".join(f"{name:<{size}}" for name, size in zip(names, columns, strict=True)))
-    notes: list[str] = []
     trials = placement.trials
     placements = [trial.cpu_placement for trial in trials]
     residencies = [trial.page_residency for trial in trials]
-    rows: tuple[tuple[str, list[Convergence | Missing]], ...] = (
+    kinds: tuple[tuple[str, list[Convergence | Missing]], ...] = (
         ("CPU placement", [found if isinstance(found, Missing) else found.convergence for found in placements]),
         ("page residency", [found if isinstance(found, Missing) else found.convergence for found in residencies]),
         ("hint-fault locality", [trial.locality for trial in trials]),
     )
-    for name, found in rows:
-        known = [value for value in found if not isinstance(value, Missing)]
-        if not known:
-            page.item(f"  {name}", "  not known: " + next(v.reason for v in found if isinstance(v, Missing)), 2)
-            continue
-        cells = [_reach([convergence.reaches[target] for convergence in known], notes) for target in range(3)]
-        cells.append(_final(known))
-        page.raw(
-            "    " + "".join(f"{cell:<{size}}" for cell, size in zip((name, *cells), (24, *columns[1:]), strict=True))
-        )
+    notes: list[str] = []
+    rows = [(name, _reaches(found, notes)) for name, found in kinds]
+    _convergence_rows(page, rows)
     for note in notes:
         page.text(note, indent=4)
     settled = [found for found in placements if not isinstance(found, Missing)]
@@ -322,6 +313,43 @@ def _convergence(page: _Page, placement: PlacementSummary) -> None:
         if last.settled_s is not None:
             calm = f"settled from {format_seconds(last.settled_s)} on" if last.settled_s else "settled from the start"
         page.text(f"threads of trial {trials[-1].trial.index}: {homes}; {calm}", indent=4)
+
+
+_CONVERGENCE_COLUMNS = ("50 %", "90 %", "99 %", "at the end")
+_CONVERGENCE_WIDTHS = (17, 17, 17, 23)
+_CONVERGENCE_LABEL = 21
+
+
+def _convergence_rows(page: _Page, rows: Sequence[tuple[str, list[str]]]) -> None:
+    """A table where it fits, else a paragraph a row; a row of one cell is a reason."""
+    widths = _CONVERGENCE_WIDTHS
+    fits = 4 + _CONVERGENCE_LABEL + sum(widths) <= page.width and all(
+        len(cells) == 1 or all(len(cell) < size for cell, size in zip(cells, widths, strict=True)) for _, cells in rows
+    )
+    page.raw("  convergence")
+    if fits:
+        page.lines[-1] = f"{page.lines[-1]:<{4 + _CONVERGENCE_LABEL}}" + _padded(_CONVERGENCE_COLUMNS, widths).rstrip()
+    for name, cells in rows:
+        if len(cells) == 1:
+            page.text(f"{name:<{_CONVERGENCE_LABEL}}{cells[0]}", indent=4, hang=_CONVERGENCE_LABEL)
+        elif fits:
+            page.raw(f"    {name:<{_CONVERGENCE_LABEL}}" + _padded(cells, widths))
+        else:
+            listed = "; ".join(f"{column} {cell}" for column, cell in zip(_CONVERGENCE_COLUMNS, cells, strict=True))
+            page.text(f"{name}: {listed}", indent=4, hang=2)
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(f"{cell:<{size}}" for cell, size in zip(cells, widths, strict=True))
+
+
+def _reaches(found: Sequence[Convergence | Missing], notes: list[str]) -> list[str]:
+    """The cells of one kind of convergence; one cell, with the reason, where no trial knows it."""
+    known = [value for value in found if not isinstance(value, Missing)]
+    if not known:
+        return ["not known: " + next(value.reason for value in found if isinstance(value, Missing))]
+    cells = [_reach([convergence.reaches[target] for convergence in known], notes) for target in range(3)]
+    return [*cells, _final(known)]
 
 
 def _reach(reaches: Sequence[Reach], notes: list[str]) -> str:
@@ -357,7 +385,7 @@ def _memory(page: _Page, shown: TrialSummary) -> None:
         return
     page.raw(f"  memory per node over time, trial {shown.trial.index}")
     end_s = max(memory.times_s[-1], 1e-9)
-    width = page.width - 34
+    width = page.width - 36
     high = max(sum(row) for row in memory.amounts)
     show = format_bytes if memory.is_scaled else _percent
     for node in memory.nodes:
@@ -365,9 +393,10 @@ def _memory(page: _Page, shown: TrialSummary) -> None:
         if node == ELSEWHERE and not any(amounts):
             continue
         name = "elsewhere" if node == ELSEWHERE else f"node {node}"
-        lines = sparkline(resample(memory.times_s, amounts, width, end_s), high, rows=2)
-        page.raw(f"    {'':<20}|{lines[0]}|")
-        page.raw(f"    {name:<10}{show(amounts[0]):>9} |{lines[1]}| {show(amounts[-1])}")
+        rows = 2 if len(memory.nodes) <= _TALL_NODES else 1
+        *above, line = sparkline(resample(memory.times_s, amounts, width, end_s), high, rows)
+        page.lines += [f"    {'':<20}|{upper}|" for upper in above]
+        page.raw(f"    {name:<10}{show(amounts[0]):>9} |{line}| {show(amounts[-1])}")
     duration = format_seconds(end_s)
     page.raw(f"    {'':<20} 0 s{duration:>{width - 3}}")
 

@@ -1,0 +1,171 @@
+"""What speaks against a run: each finding from a run that deserves it, and none from one that does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import synthetic_run
+
+from numabench import store
+from numabench.analysis import verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numabench.analysis.verdict import Finding, Verdict
+
+
+def judge(
+    tmp_path: Path,
+    samples: list[dict[str, Any]] | None = None,
+    *,
+    run: dict[str, Any] | None = None,
+    end: dict[str, Any] | None = synthetic_run.END,
+    placement: str = "default",
+    moved: int = synthetic_run.SLICE_PAGES,
+    **trial: Any,
+) -> Verdict:
+    record = {**synthetic_run.trial_record(1, placement, moved), **trial}
+    entry = (record, synthetic_run.samples() if samples is None else samples)
+    return verdict.judge(
+        store.load(synthetic_run.write(tmp_path, run or synthetic_run.run_record((placement,)), [entry], end))
+    )
+
+
+def one(found: Verdict, code: str) -> Finding:
+    (finding,) = [finding for finding in found.findings if finding.code == code]
+    assert finding.cause
+    assert finding.remedy
+    return finding
+
+
+def test_three_clean_repeats_of_three_placements_have_no_finding(tmp_path: Path) -> None:
+    found = verdict.judge(store.load(synthetic_run.write_three_placements(tmp_path)))
+    assert found.findings == ()
+    assert found.is_valid
+
+
+def test_one_repeat_informs_and_stays_valid(tmp_path: Path) -> None:
+    found = judge(tmp_path)
+    assert [finding.code for finding in found.findings] == ["few-repeats"]
+    assert found.is_valid
+
+
+def test_pages_that_stay_remote_in_a_free_placement_make_it_invalid(tmp_path: Path) -> None:
+    found = judge(tmp_path, synthetic_run.still_samples(remote=True), moved=0)
+    assert set(found.codes(verdict.INVALID)) == {"not-converged", "nothing-migrated"}
+    assert "0.0%" in one(found, "not-converged").cause
+
+
+def test_pages_that_stay_remote_are_right_for_inverse(tmp_path: Path) -> None:
+    assert judge(tmp_path, synthetic_run.still_samples(remote=True), placement="inverse", moved=0).is_valid
+
+
+def test_pages_that_stay_local_are_right_for_hard_and_wrong_for_inverse(tmp_path: Path) -> None:
+    local = synthetic_run.still_samples(remote=False)
+    assert judge(tmp_path / "hard", local, placement="hard", moved=0).is_valid
+    found = judge(tmp_path / "inverse", local, placement="inverse", moved=0)
+    assert found.codes(verdict.INVALID) == ("baseline-misplaced",)
+
+
+def test_pages_that_move_although_bound_make_a_baseline_invalid(tmp_path: Path) -> None:
+    found = judge(tmp_path, synthetic_run.still_samples(remote=False), placement="hard", moved=4000)
+    assert "baseline-moved" in found.codes(verdict.INVALID)
+
+
+def test_a_free_placement_that_was_right_from_the_start_is_only_told_so(tmp_path: Path) -> None:
+    found = judge(tmp_path, synthetic_run.still_samples(remote=False), moved=0)
+    assert found.is_valid
+    assert one(found, "nothing-migrated").weight == verdict.BIASES
+
+
+@pytest.mark.parametrize("name", ["kernel.numa_balancing", "numa_balancing"])
+def test_balancing_that_was_off_makes_it_invalid(tmp_path: Path, name: str) -> None:
+    found = judge(tmp_path, run=synthetic_run.run_record(knobs={name: "0"}))
+    assert found.codes(verdict.INVALID) == ("balancing-off",)
+
+
+def test_fewer_than_two_scan_passes_are_too_short(tmp_path: Path) -> None:
+    trial = synthetic_run.trial_record()
+    counters = trial["counters"]
+    counters["after"]["vmstat"]["numa_pte_updates"] = 3 * synthetic_run.SLICE_PAGES
+    found = judge(tmp_path, counters=counters)
+    assert one(found, "too-short").weight == verdict.BIASES
+    assert "1.5 times" in one(found, "too-short").cause
+    remote = judge(tmp_path / "remote", synthetic_run.still_samples(remote=True), counters=counters)
+    assert one(remote, "too-short").weight == verdict.INVALID
+
+
+def test_a_trial_shorter_than_the_scan_delay_is_too_short(tmp_path: Path) -> None:
+    clock = {**synthetic_run.trial_record()["clock"], "stop": synthetic_run.GO_NS + synthetic_run.SECOND_NS // 2}
+    assert "first scan, 1 s after" in one(judge(tmp_path, clock=clock), "too-short").cause
+
+
+def test_failed_migrations_are_partial(tmp_path: Path) -> None:
+    counters = synthetic_run.trial_record()["counters"]
+    counters["after"]["vmstat"]["pgmigrate_fail"] += 2048
+    assert "2,048 of 10,240" in one(judge(tmp_path, counters=counters), "partial-migration").cause
+
+
+def test_counts_that_disagree_are_told_by_direction(tmp_path: Path) -> None:
+    pages = synthetic_run.trial_record()["pages"]
+    more = judge(tmp_path / "more", pages={**pages, "moved": {"0>1": 2000}})
+    assert "to and fro" in one(more, "counts-disagree").cause
+    less = judge(tmp_path / "less", pages={**pages, "moved": {"0>1": 16000}})
+    assert "of which the kernel counted 8,192" in one(less, "counts-disagree").cause
+
+
+def test_other_load_and_other_migrations_contaminate(tmp_path: Path) -> None:
+    counters = synthetic_run.trial_record()["counters"]
+    counters["after"]["vmstat"]["pgmigrate_success"] += 2000
+    assert "2,000 of 10,192" in one(judge(tmp_path / "other", counters=counters), "contaminated").cause
+    counters = synthetic_run.trial_record()["counters"]
+    counters["before"]["loadavg"] = [7.5, 1.0, 1.0]
+    assert "7.50 on 2 CPUs" in one(judge(tmp_path / "load", counters=counters), "contaminated").cause
+
+
+def test_wrong_data_makes_it_invalid(tmp_path: Path) -> None:
+    found = judge(tmp_path, check={"bytes": 100, "wrong": 1, "first_wrong": {"addr": 1, "found": 0, "expected": 1}})
+    assert found.codes(verdict.INVALID) == ("corrupt-data",)
+
+
+def test_a_placement_without_a_trial_that_went_well_is_invalid(tmp_path: Path) -> None:
+    found = judge(tmp_path, status="timeout", message="not done in 30 min")
+    assert found.codes(verdict.INVALID) == ("no-trial",)
+    assert "not done in 30 min" in one(found, "trial-failed").cause
+
+
+def test_a_killed_run_is_told(tmp_path: Path) -> None:
+    found = judge(tmp_path, end=None)
+    assert "1 of 1 trials were run: the run is killed" in one(found, "incomplete").cause
+
+
+def test_gaps_between_samples_are_told(tmp_path: Path) -> None:
+    samples = [sample for second, sample in enumerate(synthetic_run.samples()) if not 3 <= second <= 6]
+    assert "for 5.0 s nothing was sampled" in one(judge(tmp_path, samples), "lost-samples").cause
+
+
+def test_a_knob_that_was_denied_is_told(tmp_path: Path) -> None:
+    run = synthetic_run.run_record()
+    run["knobs"][0] |= {"outcome": "denied", "message": "Permission denied"}
+    assert one(judge(tmp_path, run=run), "knob-denied").weight == verdict.BIASES
+
+
+def test_a_guest_and_notes_inform(tmp_path: Path) -> None:
+    run = synthetic_run.run_record(where="guest")
+    run["notes"] = [{"code": "clipped-size", "message": "smaller", "remedy": "more memory"}]
+    found = judge(tmp_path, run=run)
+    assert set(found.codes(verdict.INFORMS)) == {"guest-times", "clipped-size", "few-repeats"}
+
+
+def test_rates_far_apart_are_unstable_and_one_finding_names_all_trials(tmp_path: Path) -> None:
+    slow = [synthetic_run.sample(second, synthetic_run.moved_share(second, 1, 9)) for second in range(11)]
+    fast = [synthetic_run.sample(second, synthetic_run.moved_share(second, 1, 5)) for second in range(11)]
+    trials = [
+        ({**synthetic_run.trial_record(index), "sampler": {"busy": 0.05}}, sampled)
+        for index, sampled in enumerate((slow, fast, fast), 1)
+    ]
+    found = verdict.judge(store.load(synthetic_run.write(tmp_path, synthetic_run.run_record(repeats=3), trials)))
+    assert one(found, "unstable").placement == "default"
+    assert one(found, "sampler-busy").trials == (1, 2, 3)

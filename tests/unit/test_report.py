@@ -1,0 +1,196 @@
+"""Reports of runs whose answers are known by hand: text, JSON and pictures say the same, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import synthetic_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numabench import store
+from numabench.errors import ResultError
+from numabench.report import run_json
+from numabench.report.escape import escape
+from numabench.report.run_text import render
+from numabench.report.sparkline import resample, sparkline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numabench.record import Run
+
+HOSTILE = "\x1b[31mred\x07\n\u202eback\ud800 $x^2$"
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Run:
+    return store.load(synthetic_run.write_three_placements(tmp_path))
+
+
+def guest_run(tmp_path: Path) -> Run:
+    record = synthetic_run.run_record(where="guest", accelerator="tcg")
+    return store.load(synthetic_run.write(tmp_path, record, run_id="guest"))
+
+
+def hostile_run(tmp_path: Path) -> Run:
+    """A run in which every text that may be anything is hostile."""
+    record = synthetic_run.run_record((HOSTILE,), hostname=HOSTILE, virtualization=HOSTILE, thp_enabled=HOSTILE)
+    record["identity"]["kernel"] = {"release": HOSTILE, "version": HOSTILE}
+    record["identity"]["cpu"] = {"model": HOSTILE, "count": HOSTILE}
+    record["plan"] |= {"argv": [HOSTILE], "workload": HOSTILE, "scaled": [HOSTILE], "seed": HOSTILE, "order": []}
+    record |= {"run_id": HOSTILE, "created_utc": HOSTILE}
+    record["notes"] = [{"code": HOSTILE, "message": HOSTILE, "remedy": HOSTILE}]
+    record["knobs"] = [
+        {"name": HOSTILE, "path": HOSTILE, "before": HOSTILE, "wanted": HOSTILE, "outcome": outcome, "message": HOSTILE}
+        for outcome in ("set", "kept", "denied", HOSTILE)
+    ]
+    end = {
+        "status": HOSTILE,
+        "message": HOSTILE,
+        "restored": [{"name": HOSTILE, "path": HOSTILE, "value": HOSTILE, "outcome": "foreign", "message": HOSTILE}],
+    }
+    trials = [
+        (synthetic_run.trial_record(1, HOSTILE), synthetic_run.samples()),
+        ({**synthetic_run.trial_record(2, HOSTILE), "status": HOSTILE, "message": HOSTILE}, []),
+    ]
+    return store.load(synthetic_run.write(tmp_path, record, trials, end, run_id="hostile"))
+
+
+def line_of(text: str, start: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(start)]
+    return line
+
+
+def test_the_text_gives_each_figure_of_a_known_run(tmp_path: Path) -> None:
+    text = render(store.load(synthetic_run.write(tmp_path)))
+    assert "8,192 = 32 MiB" in line_of(text, "confirmed")
+    assert "0>1 8,192" in text
+    assert "8,192 in all; 8,192 after hinting faults" in line_of(text, "kernel counted")
+    assert "none: automatic balancing asks for no page" in line_of(text, "requested")
+    assert "6.711" in line_of(text, "MB/s")
+    assert line_of(text, "page residency").split()[2:10] == ["at", "once", "6", "s", "7", "s", "100.0", "%"]
+    assert "TLB interrupts 10;" in line_of(text, "per 2 MB migrated")
+    assert line_of(text, "set").endswith("kernel.numa_balancing 0 -> 1, put back")
+    assert text.splitlines()[-1] == "verdict: valid"
+
+
+def test_what_was_not_reached_is_told_as_not_in_that_time(three: Run) -> None:
+    inverse = render(three).split("placement inverse:")[1]
+    assert line_of(inverse, "page residency").count("not in 10 s") == 3
+
+
+def test_the_score_is_shown_with_its_scale(three: Run) -> None:
+    assert line_of(render(three), "score") == "score             default: 0.50 (1: as hard, 0: as inverse)"
+
+
+def test_a_guest_says_in_its_first_lines_that_its_times_are_not_performance(tmp_path: Path) -> None:
+    text = render(guest_run(tmp_path))
+    assert "emulated guest's and not performance" in "\n".join(text.splitlines()[:4])
+    assert "(guest time, not comparable)" in line_of(text, "MB/s")
+
+
+def test_a_killed_run_is_said_to_be_killed_before_its_figures(tmp_path: Path) -> None:
+    text = render(store.load(synthetic_run.write(tmp_path, end=None)))
+    assert "did not come to its end: it is killed" in "\n".join(text.splitlines()[:4])
+    assert "not known to be put back" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_line_is_wider_than_asked(tmp_path: Path, three: Run, width: int) -> None:
+    nodes = list(range(64))
+    record = synthetic_run.run_record()
+    record["plan"]["nodes"] = nodes
+    samples = [{**sample, "pages": [[4] * 65, [4] * 65]} for sample in synthetic_run.samples()]
+    trial = synthetic_run.trial_record()
+    trial["pages"]["moved"] = {f"{a}>{b}": 10**9 for a in range(64) for b in range(64)}
+    many = store.load(synthetic_run.write(tmp_path, record, [(trial, samples)], run_id="many"))
+    for run in (three, many, guest_run(tmp_path), hostile_run(tmp_path)):
+        assert max(map(len, render(run, width).splitlines())) <= width
+
+
+def test_colour_adds_nothing_but_colour(three: Run) -> None:
+    import re
+
+    coloured = render(three, colour=True)
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[\d*m", "", coloured) == render(three)
+
+
+def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
+    text = render(hostile_run(tmp_path))
+    assert all(line.isprintable() for line in text.splitlines())
+    text.encode("utf-8")
+    assert r"\x1b[31mred" in text
+
+
+@given(st.text())
+def test_what_is_escaped_is_printable_and_plain_text_stays(text: str) -> None:
+    assert escape(text).isprintable()
+    if text.isprintable():
+        assert escape(text) == text
+
+
+def test_json_has_the_figures_and_reasons_where_there_are_none(three: Run) -> None:
+    found = json.loads(json.dumps(run_json.report(three), allow_nan=False))
+    assert (found["schema_version"], found["kind"]) == (1, "numabench-report")
+    assert found["verdict"] == {"valid": True, "findings": []}
+    assert found["scores"] == [{"placement": "default", "score": 0.5}]
+    first = found["trials"][0]
+    assert first["counts"]["confirmed"] == 8192
+    assert first["counts"]["by_pair"] == {"0>1": 8192}
+    assert first["counts"]["requested"] == {"missing": first["counts"]["requested"]["missing"]}
+    assert first["page_residency"]["convergence"]["reaches"][1]["reached_s"] == 6.0
+    assert found["placements"][1]["mb_per_s"] is None
+    assert found["trials"][2]["page_residency"]["convergence"]["reaches"][0]["reached_s"] is None
+
+
+def test_json_of_hostile_and_failed_runs_is_json_without_nan(tmp_path: Path) -> None:
+    def refuse(word: str) -> Any:
+        raise AssertionError(word)
+
+    failed = {"index": 1, "placement": "default", "role": "measure", "status": "workload-failed", "message": "it died"}
+    for run in (hostile_run(tmp_path), store.load(synthetic_run.write(tmp_path, trials=[(failed, [])]))):
+        text = json.dumps(run_json.report(run), allow_nan=False)
+        assert text.isascii()
+        json.loads(text, parse_constant=refuse)
+
+
+def test_pictures_are_drawn_for_each_placement(tmp_path: Path, three: Run) -> None:
+    from numabench.report.run_png import draw
+
+    paths = draw(three, tmp_path / "pictures")
+    assert len(paths) == 9
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_pictures_of_hostile_and_failed_runs_are_drawn(tmp_path: Path) -> None:
+    from numabench.report.run_png import draw
+
+    assert len(draw(hostile_run(tmp_path), tmp_path / "pictures")) == 3
+    failed = {"index": 1, "placement": "default", "role": "measure", "status": "workload-failed", "message": "it died"}
+    run = store.load(synthetic_run.write(tmp_path, trials=[(failed, [])]))
+    assert len(draw(run, tmp_path / "pictures")) == 3
+
+
+def test_pictures_that_cannot_be_written_are_told(tmp_path: Path, three: Run) -> None:
+    from numabench.report.run_png import draw
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultError, match="cannot write pictures"):
+        draw(three, tmp_path / "file")
+
+
+def test_a_curve_is_drawn_from_nothing_to_full() -> None:
+    assert sparkline([0, 1, 4, 8], 8) == (" ▁▄█",)
+    assert sparkline([0, 4, 8, 6], 8, rows=2) == ("  █▄", " ███")
+    assert sparkline([0.001], 8) == ("▁",)
+    assert sparkline([0, 0], 0) == ("  ",)
+
+
+def test_resampling_holds_the_last_known_value() -> None:
+    assert resample([0, 1, 3], [10, 20, 30], 4, 4) == (10, 20, 20, 30)
+    assert resample([2], [5], 3, 3) == (5, 5, 5)
