@@ -1,0 +1,116 @@
+"""What must be put back, on disk before it is changed, so that a run killed at any moment can be undone.
+
+One JSON object a line behind its CRC-32. A line is durable before what it announces is done, so that a last line which
+a crash has torn announces nothing that was done. The journal is worth something for one boot: knobs do not outlive it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from numabench.errors import NumabenchError, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_JOURNAL, _LOCK = "knobs.journal", "knobs.lock"
+
+
+def default_state_dir() -> Path:
+    """Where the journal lies: $XDG_STATE_HOME/numabench, else /var/lib/numabench for root, ~/.local/state/numabench."""
+    from pathlib import Path
+
+    home = os.environ.get("XDG_STATE_HOME")
+    if home:
+        return Path(home) / "numabench"
+    return Path("/var/lib/numabench") if os.geteuid() == 0 else Path.home() / ".local/state/numabench"
+
+
+@contextlib.contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """Keep every other numabench with this state directory from knobs; the lock dies with its owner (flock(2)).
+
+    Raises `Unfit` where another has it, and `NumabenchError` where the directory cannot be written.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = (state_dir / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise _cannot_keep(state_dir, error) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Unfit(
+                f"another numabench (process {file.read().strip()}) has set the machine's knobs for its run",
+                "wait for it to end, or pass --no-tune",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _cannot_keep(state_dir: Path, error: OSError) -> NumabenchError:
+    return NumabenchError(
+        f"cannot keep a journal of the machine's settings in {state_dir}: {error.strerror}",
+        "set XDG_STATE_HOME to a directory that can be written, or pass --no-tune",
+    )
+
+
+class Journal:
+    """The journal of one run, below a state directory that is `locked`; `records` are those on disk."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.records: list[dict[str, Any]] = []
+        self._directory = state_dir
+        self._path = state_dir / _JOURNAL
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a record that is durable when this returns. Raises `NumabenchError` where it cannot be."""
+        text = json.dumps(record, separators=(",", ":"))
+        line = f"{zlib.crc32(text.encode()):08x} {text}\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot_keep(self._directory, error) from None
+        self._sync_directory()
+        self.records.append(record)
+
+    def load(self) -> Journal:
+        """The same, with the records that a run before has left: up to the first line that is torn."""
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return self
+        for line in lines:
+            crc, _, text = line.partition(b" ")
+            if crc != f"{zlib.crc32(text):08x}".encode() or not text:
+                break
+            self.records.append(json.loads(text))
+        return self
+
+    def discard(self) -> None:
+        """Remove it: all is put back."""
+        self.records.clear()
+        self._path.unlink(missing_ok=True)
+        self._sync_directory()
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # Some file systems (9p) cannot sync a directory; the file itself is synced.
+            with contextlib.suppress(OSError):
+                os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,277 @@
+"""Knobs on a tree of files that stands for /proc and /sys: what is set, what is refused, and that all is put back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from numabench import process
+from numabench.errors import NumabenchError, Unfit, UsageError
+from numabench.host import knobs
+from numabench.host.root import LIVE, Root
+
+BALANCING = "/proc/sys/kernel/numa_balancing"
+SCAN_SIZE = "/sys/kernel/debug/sched/numa_balancing/scan_size_mb"
+SCAN_DELAY = "/sys/kernel/debug/sched/numa_balancing/scan_delay_ms"
+ORIGINAL = {BALANCING: "0\n", SCAN_SIZE: "256\n", SCAN_DELAY: "1000\n"}
+WANTED = {"numa_balancing": "1", "scan_size_mb": "1024", "scan_delay_ms": "100"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    tree = Root(tmp_path / "root")
+    for name, text in {**ORIGINAL, "/proc/sys/kernel/random/boot_id": "first-boot\n"}.items():
+        tree.path(name).parent.mkdir(parents=True, exist_ok=True)
+        tree.path(name).write_text(text, encoding="ascii")
+    return tree
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def values(root: Root) -> dict[str, str]:
+    return {name: root.read(name) for name in ORIGINAL}
+
+
+def killed_while_set(root: Root, state: Path, wanted: dict[str, str]) -> None:
+    """Have a process set knobs and die of SIGKILL while they are set."""
+    program = (
+        "import json, os, signal, sys; from pathlib import Path\n"
+        "from numabench.host import knobs; from numabench.host.root import Root\n"
+        "with knobs.apply(json.loads(sys.argv[3]), Root(Path(sys.argv[1])), Path(sys.argv[2])):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    argv = [sys.executable, "-c", program, str(root.directory), str(state), json.dumps(wanted)]
+    assert process.run(argv).exit_status == -signal.SIGKILL
+
+
+def test_knobs_are_set_for_the_block_and_put_back_exactly(root: Root, state: Path) -> None:
+    with knobs.apply(WANTED, root, state) as applied:
+        assert values(root) == {BALANCING: "1\n", SCAN_SIZE: "1024\n", SCAN_DELAY: "100\n"}
+        assert [(write.name, write.before, write.wanted, write.outcome) for write in applied.writes] == [
+            ("kernel.numa_balancing_scan_delay_ms", "1000", "100", "set"),
+            ("kernel.numa_balancing_scan_size_mb", "256", "1024", "set"),
+            ("kernel.numa_balancing", "0", "1", "set"),
+        ]
+    assert values(root) == ORIGINAL
+    assert [(entry.name, entry.value, entry.outcome) for entry in applied.restored] == [
+        ("kernel.numa_balancing", "0", "restored"),
+        ("kernel.numa_balancing_scan_size_mb", "256", "restored"),
+        ("kernel.numa_balancing_scan_delay_ms", "1000", "restored"),
+    ]
+
+
+def test_the_records_are_those_of_the_result_format(root: Root, state: Path) -> None:
+    with knobs.apply({"kernel.numa_balancing": "1"}, root, state) as applied:
+        assert [write.to_json() for write in applied.writes] == [
+            {
+                "name": "kernel.numa_balancing",
+                "path": BALANCING,
+                "before": "0",
+                "wanted": "1",
+                "outcome": "set",
+                "message": "",
+            }
+        ]
+    assert [entry.to_json() for entry in applied.restored] == [
+        {"name": "kernel.numa_balancing", "path": BALANCING, "value": "0", "outcome": "restored", "message": ""}
+    ]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_knobs_are_put_back_when_the_block_raises(root: Root, state: Path, failure: type[BaseException]) -> None:
+    with pytest.raises(failure), knobs.apply(WANTED, root, state):
+        raise failure
+    assert values(root) == ORIGINAL
+
+
+def test_every_write_is_told(root: Root, state: Path) -> None:
+    told: list[str] = []
+    with knobs.apply({"numa_balancing": "1"}, root, state, told.append):
+        pass
+    assert told == [
+        f"set kernel.numa_balancing: 0 -> 1 ({BALANCING})",
+        f"restored kernel.numa_balancing: 0 ({BALANCING})",
+    ]
+
+
+def test_a_knob_that_has_its_value_already_is_kept_and_not_written(root: Root, state: Path) -> None:
+    root.path(BALANCING).chmod(0o444)
+    before_ns = root.path(BALANCING).stat().st_mtime_ns
+    with knobs.apply({"numa_balancing": "0"}, root, state) as applied:
+        assert [write.outcome for write in applied.writes] == ["kept"]
+    assert applied.restored == ()
+    assert root.path(BALANCING).stat().st_mtime_ns == before_ns
+
+
+def test_a_knob_that_the_kernel_lacks_is_absent_and_the_rest_is_set(root: Root, state: Path) -> None:
+    root.path(SCAN_SIZE).unlink()
+    with knobs.apply(WANTED, root, state) as applied:
+        outcomes = {write.name: (write.outcome, write.message) for write in applied.writes}
+        assert outcomes["kernel.numa_balancing"] == ("set", "")
+        absent, message = outcomes["kernel.numa_balancing_scan_size_mb"]
+        assert absent == "absent"
+        assert message.startswith("this kernel has no ")
+    assert values_but(root, SCAN_SIZE) == {BALANCING: "0\n", SCAN_DELAY: "1000\n"}
+
+
+def values_but(root: Root, left_out: str) -> dict[str, str]:
+    return {name: root.read(name) for name in ORIGINAL if name != left_out}
+
+
+def test_debugfs_that_is_not_mounted_is_told(root: Root, state: Path) -> None:
+    for name in (SCAN_SIZE, SCAN_DELAY):
+        root.path(name).unlink()
+    root.path("/sys/kernel/debug/sched/numa_balancing").rmdir()
+    root.path("/sys/kernel/debug/sched").rmdir()
+    with knobs.apply({"scan_size_mb": "1024"}, root, state) as applied:
+        (write,) = applied.writes
+    assert (write.outcome, "not mounted" in write.message) == ("absent", True)
+
+
+def test_before_5_13_the_scan_knobs_are_sysctls(root: Root, state: Path) -> None:
+    old = "/proc/sys/kernel/numa_balancing_scan_size_mb"
+    root.path(SCAN_SIZE).unlink()
+    root.path(old).write_text("256\n", encoding="ascii")
+    with knobs.apply({"scan_size_mb": "1024"}, root, state) as applied:
+        assert applied.writes[0].path == old
+        assert root.read(old) == "1024\n"
+    assert root.read(old) == "256\n"
+
+
+def test_a_knob_that_may_not_be_written_is_denied_by_name_and_the_run_goes_on() -> None:
+    program = (
+        "import os, sys; from pathlib import Path\n"
+        "from numabench.host import knobs\n"
+        "os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else None\n"
+        "wanted = '0' if Path('/proc/sys/kernel/numa_balancing').read_text().strip() != '0' else '1'\n"
+        "with knobs.apply({'numa_balancing': wanted}, state_dir=Path(sys.argv[1])) as applied:\n"
+        "    (write,) = applied.writes\n"
+        "    print(write.outcome, write.message)\n"
+    )
+    if LIVE.read_or_none(BALANCING) is None:
+        pytest.skip(f"this kernel has no {BALANCING}")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        Path(directory).chmod(0o777)
+        told = process.run([sys.executable, "-c", program, directory]).check("setting it as nobody").stdout
+    assert told.startswith(f"denied cannot write {BALANCING}: Permission denied")
+    assert "run as root, or pass --no-tune" in told
+
+
+def test_a_value_that_somebody_else_set_meanwhile_is_left_alone_and_reported(root: Root, state: Path) -> None:
+    with knobs.apply(WANTED, root, state) as applied:
+        root.path(BALANCING).write_text("2\n", encoding="ascii")
+    assert values(root) == {**ORIGINAL, BALANCING: "2\n"}
+    assert applied.restored[0].outcome == "foreign"
+    assert "it was 0 before the run" in applied.restored[0].message
+
+
+def test_an_unknown_knob_is_a_usage_error_that_names_the_known_ones(root: Root, state: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no knob 'swappiness'.*numa_balancing"):
+        knobs.apply({"swappiness": "1"}, root, state)
+
+
+def test_two_at_once_are_refused_and_the_first_keeps_its_knobs(root: Root, state: Path) -> None:
+    with knobs.apply(WANTED, root, state):
+        with pytest.raises(Unfit, match=f"process {os.getpid()}"), knobs.apply({"numa_balancing": "3"}, root, state):
+            pass
+        with pytest.raises(Unfit):
+            knobs.recover(root, state)
+        assert root.read(BALANCING) == "1\n"
+    assert values(root) == ORIGINAL
+    with knobs.apply(WANTED, root, state):
+        assert root.read(BALANCING) == "1\n"
+
+
+def test_a_state_directory_that_cannot_be_made_is_told_before_anything_is_written(root: Root, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="ascii")
+    with (
+        pytest.raises(NumabenchError, match="cannot keep a journal"),
+        knobs.apply(WANTED, root, tmp_path / "file/state"),
+    ):
+        pass
+    assert values(root) == ORIGINAL
+
+
+def test_nothing_wanted_needs_no_state_directory(root: Root, state: Path) -> None:
+    with knobs.apply({}, root, state) as applied:
+        assert applied.writes == ()
+    assert not state.exists()
+
+
+def test_after_sigkill_the_next_start_puts_back(root: Root, state: Path) -> None:
+    killed_while_set(root, state, WANTED)
+    assert values(root) != ORIGINAL
+    assert [entry.outcome for entry in knobs.recover(root, state)] == ["restored"] * 3
+    assert values(root) == ORIGINAL
+    assert knobs.recover(root, state) == ()
+
+
+def test_after_sigkill_the_next_run_captures_the_old_value_and_not_the_leftover(root: Root, state: Path) -> None:
+    killed_while_set(root, state, {"numa_balancing": "1"})
+    with knobs.apply({"numa_balancing": "2"}, root, state) as applied:
+        assert (applied.writes[0].before, root.read(BALANCING)) == ("0", "2\n")
+    assert values(root) == ORIGINAL
+
+
+def test_after_a_reboot_the_journal_is_discarded(root: Root, state: Path) -> None:
+    killed_while_set(root, state, {"numa_balancing": "1"})
+    root.path("/proc/sys/kernel/random/boot_id").write_text("second-boot\n", encoding="ascii")
+    assert [entry.outcome for entry in knobs.recover(root, state)] == ["discarded"]
+    assert root.read(BALANCING) == "1\n"
+    assert knobs.recover(root, state) == ()
+
+
+def test_a_torn_last_line_announces_nothing_that_was_done(root: Root, state: Path) -> None:
+    killed_while_set(root, state, {"numa_balancing": "1"})
+    (journal,) = state.glob("*.journal")
+    whole = journal.read_bytes()
+    intent = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for cut in range(intent, len(whole) - 1):
+        journal.write_bytes(whole[:cut])
+        assert knobs.recover(root, state) == ()
+    journal.write_bytes(whole)
+    assert [entry.outcome for entry in knobs.recover(root, state)] == ["restored"]
+
+
+def test_a_signal_while_knobs_are_written_waits_until_they_can_be_put_back(root: Root, state: Path) -> None:
+    def interrupt(_text: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), knobs.apply(WANTED, root, state, interrupt):
+        pytest.fail("the block began although Ctrl-C was pressed before")
+    assert values(root) == ORIGINAL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_values_in_force_are_those_of_the_kernel() -> None:
+    found = knobs.read_all()
+    for knob in knobs.KNOBS:
+        texts = [LIVE.read(path) for path in knob.paths if LIVE.exists(path)]
+        if texts:
+            assert found[knob.name] in texts[0]
+        else:
+            assert knob.name not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("always [madvise] never\n", "madvise"), ("[always] never", "always"), ("60000\n", "60000"), ("\n", "")],
+)
+def test_of_a_choice_the_word_in_brackets_is_the_value(text: str, value: str) -> None:
+    assert knobs.shown(text) == value
+
+
+def test_knobs_have_names_and_short_names_of_their_own() -> None:
+    names = [knob.name for knob in knobs.KNOBS]
+    aliases = [knob.alias for knob in knobs.KNOBS]
+    assert len(set(names)) == len(names)
+    assert len(set(aliases)) == len(aliases)
