@@ -90,6 +90,10 @@ class Fields:
         """A list of integers; empty where absent."""
         return self._integers(key, self.array(key))
 
+    def indices(self, key: str) -> tuple[int, ...]:
+        """A list of integers that are not negative; empty where absent."""
+        return self._integers(key, self.array(key), 0)
+
     def ids(self, key: str) -> tuple[int, ...]:
         """A list of different node ids, at least one."""
         found = self.integers(key)

@@ -56,7 +56,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class MemorySlice:
-    """Memory that some threads of one process use; `threads` are process-wide indices from 0."""
+    """Memory that some threads of one process use; `threads` are the `WorkloadThread.index` of each."""
 
     pid: int
     size_bytes: int

@@ -387,7 +387,7 @@ def _read_trial(directory: Path, nodes: int) -> Trial:
         exit_status=trial.optional_integer("exit_status"),
         clock=_read_clock(trial.object("clock")),
         slices=tuple(
-            MemorySlice(row.count("pid"), row.count("bytes"), row.integers("threads")) for row in trial.rows("slices")
+            MemorySlice(row.count("pid"), row.count("bytes"), row.indices("threads")) for row in trial.rows("slices")
         ),
         threads=tuple(
             WorkloadThread(

@@ -177,13 +177,11 @@ def _slice_users(trial: Trial, sample: Sample) -> list[list[int]]:
     """For each row of a sample the nodes of the threads that use it; a program we do not know uses all with all."""
     if len(trial.slices) != len(sample.pages):
         return [[node for node in sample.cpu_nodes if node >= 0] for _ in sample.pages]
-    return [_users(trial, piece, sample.cpu_nodes) for piece in trial.slices]
+    return [_users(piece, sample.cpu_nodes) for piece in trial.slices]
 
 
-def _users(trial: Trial, piece: MemorySlice, cpu_nodes: tuple[int, ...]) -> list[int]:
-    own = sorted(thread.index for thread in trial.threads if thread.pid == piece.pid)
-    indices = [own[number] for number in piece.threads if 0 <= number < len(own)]
-    return [cpu_nodes[index] for index in indices if index < len(cpu_nodes) and cpu_nodes[index] >= 0]
+def _users(piece: MemorySlice, cpu_nodes: tuple[int, ...]) -> list[int]:
+    return [cpu_nodes[number] for number in piece.threads if number < len(cpu_nodes) and cpu_nodes[number] >= 0]
 
 
 def _weighted(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -32,6 +33,7 @@ _DPI = 110
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 _LEGEND_ROWS = 24
+_NAME_CHARS = 40
 
 
 def draw(run: Run, directory: Path) -> tuple[Path, ...]:
@@ -78,8 +80,11 @@ def _save(
 
 
 def _safe(text: str) -> str:
-    """A text of the result file that matplotlib draws as it is, not as mathematics."""
-    return escape(text).replace("$", r"\$")
+    """A text of the result file that matplotlib draws as it is, not as mathematics; a long one is cut."""
+    shown = escape(text)
+    if len(shown) > _NAME_CHARS:
+        shown = shown[: _NAME_CHARS - 3] + "..."
+    return shown.replace("$", r"\$")
 
 
 def _begin(figure: Figure, summary: Summary, placement: PlacementSummary, title: str, label: str) -> Axes:
@@ -97,13 +102,14 @@ def _begin(figure: Figure, summary: Summary, placement: PlacementSummary, title:
 def _finish(axes: Axes, known: bool, why_not: Iterable[str]) -> None:
     if not known:
         reason = next(iter(why_not), "no measured trial went well")
-        axes.text(0.5, 0.5, _safe(reason), ha="center", va="center", transform=axes.transAxes, wrap=True)
+        axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes, wrap=True)
         return
     axes.set_xlim(left=0)
     # A line along zero is drawn whole.
     axes.set_ylim(bottom=-0.01 * axes.get_ylim()[1])
-    handles, labels = axes.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
+    entries: dict[str, Artist] = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        entries.setdefault(label, handle)
     axes.legend(
         entries.values(),
         entries.keys(),

@@ -86,11 +86,14 @@ def test_slices_count_by_their_size_and_not_by_their_sample(tmp_path: Path) -> N
     assert memory.of_node(0) == pytest.approx([40 * MIB] * 3)
 
 
-def test_two_processes_number_their_threads_each_from_zero(tmp_path: Path) -> None:
+def test_threads_are_numbered_over_all_processes(tmp_path: Path) -> None:
     threads = [
         {"pid": pid, "tid": tid, "thread": n} for n, (pid, tid) in enumerate([(8, 9), (8, 10), (20, 21), (20, 22)])
     ]
-    slices = [{"pid": pid, "addr": 0, "bytes": MIB, "threads": [0, 1]} for pid in (8, 20)]
+    slices = [
+        {"pid": pid, "addr": 0, "bytes": MIB, "threads": [2 * place, 2 * place + 1]}
+        for place, pid in enumerate((8, 20))
+    ]
     samples = [
         {**synthetic_run.sample(second, 0, cpu_nodes=(0, 0, 1, 1)), "pages": [[100, 0, 0], [0, 100, 0]]}
         for second in range(4)
