@@ -134,6 +134,13 @@ def _about_machine(run: Run) -> Iterator[Finding]:
             "it ran in a virtual machine: its times and rates are not performance; counts and placement are real",
             "run it on hardware with as many nodes to learn how fast it is",
         )
+    elif run.identity.get("virtualization"):
+        yield Finding(
+            "virtual-machine",
+            INFORMS,
+            "this hardware is a virtual machine: its nodes and times are what its host makes of them",
+            "see that its nodes are bound to the host's, or run on the host",
+        )
     for write in run.knobs:
         if write.outcome in {"denied", "absent"}:
             yield Finding(

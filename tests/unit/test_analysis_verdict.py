@@ -159,6 +159,22 @@ def test_a_guest_and_notes_inform(tmp_path: Path) -> None:
     assert set(found.codes(verdict.INFORMS)) == {"guest-times", "clipped-size", "few-repeats"}
 
 
+def test_a_virtual_machine_that_is_no_guest_of_ours_informs(tmp_path: Path) -> None:
+    found = judge(tmp_path, run=synthetic_run.run_record(virtualization="kvm"))
+    assert one(found, "virtual-machine").weight == verdict.INFORMS
+    assert found.is_valid
+
+
+def test_halves_are_free_within_and_an_odd_node_is_its_own_mirror(tmp_path: Path) -> None:
+    run = synthetic_run.run_record(("inverse",))
+    run["plan"]["nodes"] = [0, 1, 2]
+    threads = [{"pid": 77, "tid": n, "thread": n} for n in range(3)]
+    slices = [{"pid": 77, "bytes": 1 << 20, "threads": [n]} for n in range(3)]
+    pages = [[0, 0, 9, 0], [0, 9, 0, 0], [9, 0, 0, 0]]
+    samples = [{**synthetic_run.sample(n, 0, cpu_nodes=(0, 1, 2)), "pages": pages} for n in range(11)]
+    assert judge(tmp_path, samples, run=run, placement="inverse", moved=0, threads=threads, slices=slices).is_valid
+
+
 def test_rates_far_apart_are_unstable_and_one_finding_names_all_trials(tmp_path: Path) -> None:
     slow = [synthetic_run.sample(second, synthetic_run.moved_share(second, 1, 9)) for second in range(11)]
     fast = [synthetic_run.sample(second, synthetic_run.moved_share(second, 1, 5)) for second in range(11)]
