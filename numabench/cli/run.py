@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numabench.store import Run
 
 DEFAULT_RESULTS = Path("results")
+# What is added to the user's command line for the guest, followed by --run-id ID --results DIR.
+RECORD_HERE = ("--native", "--record-only")
+RECORD_HERE_WORDS = len(RECORD_HERE) + 4
 
 
 def run(
@@ -87,7 +90,7 @@ def run(
         "scan_size_mb": scan_size,
     }
     request = planning.Request(
-        argv=("numabench", *sys.argv[1:]),
+        argv=("numabench", *_as_asked(sys.argv[1:])),
         workload=planning.FOREIGN if foreign else target[0],
         command=tuple(target) if foreign else (),
         nodes=nodes,
@@ -182,17 +185,7 @@ def _run_in_guest(
     if not request.command:
         build.build(request.workload)
     own, mark, command = _split(sys.argv[1:])
-    argv = [
-        *own,
-        "--native",
-        "--record-only",
-        "--run-id",
-        chosen_id,
-        "--results",
-        str(results.resolve()),
-        *mark,
-        *command,
-    ]
+    argv = [*own, *RECORD_HERE, "--run-id", chosen_id, "--results", str(results.resolve()), *mark, *command]
     trials = len(request.placements) * (request.repeats + request.warmup)
     status = run_in_guest(
         [word for word in argv if word != "--lab"],
@@ -206,6 +199,14 @@ def _run_in_guest(
         raise typer.Exit(status)
     progress.say(f"results: {path}")
     return path
+
+
+def _as_asked(argv: list[str]) -> list[str]:
+    """The command line as the user gave it, without what was added for the guest."""
+    own, mark, command = _split(argv)
+    if tuple(own[-RECORD_HERE_WORDS:][: len(RECORD_HERE)]) == RECORD_HERE:
+        own = own[:-RECORD_HERE_WORDS]
+    return [*own, *mark, *command]
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str], list[str]]:

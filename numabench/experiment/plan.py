@@ -22,7 +22,7 @@ FOREIGN = "foreign"
 # A node must keep room for the kernel and everybody else while a workload fills it.
 USABLE_SHARE = 0.75
 # Emulated CPUs store a hundred times slower: the published number of loops would take hours there.
-GUEST_DURATION_S = 45.0
+GUEST_DURATION_S = 25.0
 DEFAULT_TIMEOUT_S = 1800.0
 
 

@@ -83,7 +83,8 @@ class ForeignProgram:
         """It and its descendants, at most 256."""
         if self._process is None:
             return ()
-        found, waiting = [], [self._process.pid]
+        found: list[int] = []
+        waiting = [self._process.pid]
         while waiting and len(found) < _MAX_PROCESSES:
             pid = waiting.pop()
             tasks = self._root.names(f"/proc/{pid}/task")
@@ -101,7 +102,7 @@ class ForeignProgram:
 
     def slices(self) -> tuple[Slice, ...]:
         """Its anonymous private writable mappings (proc_pid_maps(5)), without the kernel's own."""
-        found = []
+        found: list[Slice] = []
         for pid in self.pids():
             for line in (self._root.read_or_none(f"/proc/{pid}/maps") or "").splitlines():
                 fields = line.split(maxsplit=5)
