@@ -213,7 +213,7 @@ def _without(ids: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
 
 def _online_cpus(root: Root) -> tuple[int, ...]:
     listed = _id_list(root, f"{CPUS}/online")
-    if listed is not None:
+    if listed:
         return listed
     present = root.numbers(CPUS, "cpu")
     return tuple(cpu for cpu in present if (root.read_or_none(f"{CPUS}/cpu{cpu}/online") or "1").strip() != "0")
