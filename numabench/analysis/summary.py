@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numabench.analysis import convergence, costs, migration, residency, score, verdict
+from numabench.analysis import convergence, costs, migration, residency, score, trial_findings, verdict
 from numabench.analysis.missing import Missing
 from numabench.analysis.spread import Spread, spread
 from numabench.units import NS_PER_S
@@ -92,7 +92,7 @@ def _summarize_trial(run: Run, trial: Trial) -> TrialSummary:
         locality=convergence.hint_fault_locality(trial),
         memory=residency.node_memory(trial, run.nodes),
         costs=costs.costs(run, trial),
-        scan_passes=verdict.scan_passes(run, trial),
+        scan_passes=trial_findings.scan_passes(run, trial),
         seconds_per_gib=score.seconds_per_gib(trial),
     )
 

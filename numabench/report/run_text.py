@@ -6,11 +6,11 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from numabench.analysis.finding import BIASES, INFORMS, INVALID
 from numabench.analysis.missing import Missing
 from numabench.analysis.residency import ELSEWHERE
 from numabench.analysis.spread import Spread, spread
 from numabench.analysis.summary import summarize
-from numabench.analysis.verdict import BIASES, INFORMS, INVALID
 from numabench.idset import format_ids
 from numabench.report.escape import escape
 from numabench.report.sparkline import resample, sparkline
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numabench.analysis.convergence import Convergence, Reach
+    from numabench.analysis.finding import Finding
     from numabench.analysis.migration import KernelCount
     from numabench.analysis.summary import PlacementSummary, Summary, TrialSummary
-    from numabench.analysis.verdict import Finding
     from numabench.record import Run
 
 _LABEL = 18

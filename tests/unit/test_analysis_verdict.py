@@ -8,12 +8,13 @@ import pytest
 import synthetic_run
 
 from numabench import store
-from numabench.analysis import verdict
+from numabench.analysis import finding, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numabench.analysis.verdict import Finding, Verdict
+    from numabench.analysis.finding import Finding
+    from numabench.analysis.verdict import Verdict
 
 
 def judge(
@@ -34,10 +35,10 @@ def judge(
 
 
 def one(found: Verdict, code: str) -> Finding:
-    (finding,) = [finding for finding in found.findings if finding.code == code]
-    assert finding.cause
-    assert finding.remedy
-    return finding
+    (matching,) = [entry for entry in found.findings if entry.code == code]
+    assert matching.cause
+    assert matching.remedy
+    return matching
 
 
 def test_three_clean_repeats_of_three_placements_have_no_finding(tmp_path: Path) -> None:
@@ -48,13 +49,13 @@ def test_three_clean_repeats_of_three_placements_have_no_finding(tmp_path: Path)
 
 def test_one_repeat_informs_and_stays_valid(tmp_path: Path) -> None:
     found = judge(tmp_path)
-    assert [finding.code for finding in found.findings] == ["few-repeats"]
+    assert [entry.code for entry in found.findings] == ["few-repeats"]
     assert found.is_valid
 
 
 def test_pages_that_stay_remote_in_a_free_placement_make_it_invalid(tmp_path: Path) -> None:
     found = judge(tmp_path, synthetic_run.still_samples(remote=True), moved=0)
-    assert set(found.codes(verdict.INVALID)) == {"not-converged", "nothing-migrated"}
+    assert set(found.codes(finding.INVALID)) == {"not-converged", "nothing-migrated"}
     assert "0.0%" in one(found, "not-converged").cause
 
 
@@ -66,24 +67,24 @@ def test_pages_that_stay_local_are_right_for_hard_and_wrong_for_inverse(tmp_path
     local = synthetic_run.still_samples(remote=False)
     assert judge(tmp_path / "hard", local, placement="hard", moved=0).is_valid
     found = judge(tmp_path / "inverse", local, placement="inverse", moved=0)
-    assert found.codes(verdict.INVALID) == ("baseline-misplaced",)
+    assert found.codes(finding.INVALID) == ("baseline-misplaced",)
 
 
 def test_pages_that_move_although_bound_make_a_baseline_invalid(tmp_path: Path) -> None:
     found = judge(tmp_path, synthetic_run.still_samples(remote=False), placement="hard", moved=4000)
-    assert "baseline-moved" in found.codes(verdict.INVALID)
+    assert "baseline-moved" in found.codes(finding.INVALID)
 
 
 def test_a_free_placement_that_was_right_from_the_start_is_only_told_so(tmp_path: Path) -> None:
     found = judge(tmp_path, synthetic_run.still_samples(remote=False), moved=0)
     assert found.is_valid
-    assert one(found, "nothing-migrated").weight == verdict.BIASES
+    assert one(found, "nothing-migrated").weight == finding.BIASES
 
 
 @pytest.mark.parametrize("name", ["kernel.numa_balancing", "numa_balancing"])
 def test_balancing_that_was_off_makes_it_invalid(tmp_path: Path, name: str) -> None:
     found = judge(tmp_path, run=synthetic_run.run_record(knobs={name: "0"}))
-    assert found.codes(verdict.INVALID) == ("balancing-off",)
+    assert found.codes(finding.INVALID) == ("balancing-off",)
 
 
 def test_fewer_than_two_scan_passes_are_too_short(tmp_path: Path) -> None:
@@ -91,10 +92,10 @@ def test_fewer_than_two_scan_passes_are_too_short(tmp_path: Path) -> None:
     counters = trial["counters"]
     counters["after"]["vmstat"]["numa_pte_updates"] = 3 * synthetic_run.SLICE_PAGES
     found = judge(tmp_path, counters=counters)
-    assert one(found, "too-short").weight == verdict.BIASES
+    assert one(found, "too-short").weight == finding.BIASES
     assert "1.5 times" in one(found, "too-short").cause
     remote = judge(tmp_path / "remote", synthetic_run.still_samples(remote=True), counters=counters)
-    assert one(remote, "too-short").weight == verdict.INVALID
+    assert one(remote, "too-short").weight == finding.INVALID
 
 
 def test_a_trial_shorter_than_the_scan_delay_is_too_short(tmp_path: Path) -> None:
@@ -127,12 +128,12 @@ def test_other_load_and_other_migrations_contaminate(tmp_path: Path) -> None:
 
 def test_wrong_data_makes_it_invalid(tmp_path: Path) -> None:
     found = judge(tmp_path, check={"bytes": 100, "wrong": 1, "first_wrong": {"addr": 1, "found": 0, "expected": 1}})
-    assert found.codes(verdict.INVALID) == ("corrupt-data",)
+    assert found.codes(finding.INVALID) == ("corrupt-data",)
 
 
 def test_a_placement_without_a_trial_that_went_well_is_invalid(tmp_path: Path) -> None:
     found = judge(tmp_path, status="timeout", message="not done in 30 min")
-    assert found.codes(verdict.INVALID) == ("no-trial",)
+    assert found.codes(finding.INVALID) == ("no-trial",)
     assert "not done in 30 min" in one(found, "trial-failed").cause
 
 
@@ -149,19 +150,19 @@ def test_gaps_between_samples_are_told(tmp_path: Path) -> None:
 def test_a_knob_that_was_denied_is_told(tmp_path: Path) -> None:
     run = synthetic_run.run_record()
     run["knobs"][0] |= {"outcome": "denied", "message": "Permission denied"}
-    assert one(judge(tmp_path, run=run), "knob-denied").weight == verdict.BIASES
+    assert one(judge(tmp_path, run=run), "knob-denied").weight == finding.BIASES
 
 
 def test_a_guest_and_notes_inform(tmp_path: Path) -> None:
     run = synthetic_run.run_record(where="guest")
     run["notes"] = [{"code": "clipped-size", "message": "smaller", "remedy": "more memory"}]
     found = judge(tmp_path, run=run)
-    assert set(found.codes(verdict.INFORMS)) == {"guest-times", "clipped-size", "few-repeats"}
+    assert set(found.codes(finding.INFORMS)) == {"guest-times", "clipped-size", "few-repeats"}
 
 
 def test_a_virtual_machine_that_is_no_guest_of_ours_informs(tmp_path: Path) -> None:
     found = judge(tmp_path, run=synthetic_run.run_record(virtualization="kvm"))
-    assert one(found, "virtual-machine").weight == verdict.INFORMS
+    assert one(found, "virtual-machine").weight == finding.INFORMS
     assert found.is_valid
 
 
