@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numabench.errors import CannotRun, UsageError
 from numabench.idset import format_ids, parse_ids
 from numabench.units import HUGE_2M, format_bytes, format_seconds
+from numabench.workload import catalog
 
 if TYPE_CHECKING:
     from numabench.host.topology import Node, Topology
@@ -99,7 +100,10 @@ def asked_nodes(text: str) -> int | tuple[int, ...]:
         if int(text) < 1:
             raise UsageError("--nodes 0 leaves nothing to run on", "ask for at least 1, or name nodes as 0,1")
         return int(text)
-    return parse_ids(text)
+    named = parse_ids(text)
+    if not named:
+        raise UsageError("--nodes names no node", "ask for how many, as 2, or name them as 0,1")
+    return named
 
 
 def guest_nodes(request: Request) -> int:
@@ -261,6 +265,7 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
         scaled = [why] if why else []
         if threads != spec.threads(len(cpus)):
             scaled.append(_differs("threads", spec.threads(len(cpus)), threads, "asked"))
+        _check_binds(request, spec, topology, nodes, size_bytes)
         if emulated and duration_s is None and request.loops is None:
             loops, duration_s = 0, GUEST_DURATION_S
             scaled.append(f"{spec.loops} loops -> {format_seconds(duration_s)} (the CPUs are emulated)")
@@ -294,6 +299,16 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
         published=spec is not None and not scaled,
         scaled=tuple(scaled),
     )
+
+
+def _check_binds(request: Request, spec: Workload, topology: Topology, nodes: tuple[int, ...], size_bytes: int) -> None:
+    """Refuse a placement that binds threads or memory where there is nothing to bind to."""
+    chosen = [node for node in topology.nodes if node.id in nodes]
+    for placement in request.placements:
+        if placement != "default" and len(nodes) > 1:
+            reasons = catalog.requirements(spec, chosen, placement=placement, size_bytes=size_bytes)
+            if reasons:
+                raise CannotRun(spec.name, reasons)
 
 
 def _choose_start(request: Request, nodes: tuple[int, ...]) -> int:
