@@ -1,0 +1,91 @@
+/* What all workloads share: one process after the other is laid out, mapped, touched, threaded, released and checked.
+ */
+#ifndef NUMABENCH_RUNNER_H
+#define NUMABENCH_RUNNER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "handshake.h"
+#include "options.h"
+#include "place.h"
+#include "topology.h"
+
+/* A macro, since clang takes no constant for an initializer. */
+#define GIB (1ULL << 30)
+
+struct process;
+
+enum slices { SLICE_SHARED, SLICE_PER_THREAD };
+enum toucher { TOUCHED_BY_MAIN, TOUCHED_BY_EACH_THREAD };
+
+/* A workload as its authors published it; one with `is_published` unset is numabench's own. */
+struct workload {
+    const char *name;
+    bool is_published;
+    bool has_mapping_per_thread;
+    bool needs_start_node; /* the main thread's node is the start node where none was asked for */
+    unsigned processes;
+    uint64_t size_bytes; /* of each process */
+    uint64_t loops;      /* of each thread */
+    unsigned (*threads)(unsigned cpus);
+    enum slices slices;
+    enum toucher toucher; /* who touches a process's memory first; each thread touches all of it */
+    /* Says where every thread and every slice belongs; ends the process where the machine lacks it. */
+    void (*lay_out)(struct process *process);
+};
+
+/* Memory that is stored to by one thread or by all of a process. */
+struct slice {
+    char *address;
+    size_t bytes;
+    unsigned number;       /* over all processes */
+    unsigned first_thread; /* index in the process */
+    unsigned thread_count;
+    struct place touched_at;
+};
+
+/* The counter is read by the main thread while it is written: it has cache lines of its own. */
+struct thread {
+    _Alignas(128) _Atomic uint64_t stored_bytes; /* since GO */
+    _Alignas(128) struct process *process;
+    pthread_t handle;
+    unsigned number; /* over all processes */
+    struct slice *slice;
+    struct place runs_at;
+    uint64_t elapsed_ns; /* from GO to its last store */
+    uint64_t cpu_ns;     /* since GO */
+};
+
+struct process {
+    const struct workload *workload;
+    struct options options;
+    struct topology topology;
+    struct handshake handshake;
+    unsigned number;
+    unsigned thread_count;
+    unsigned slice_count;
+    struct thread *threads;
+    struct slice *slices;
+    struct place main_runs_at;
+    pthread_barrier_t barrier; /* of the main thread and all others: ready, go, end */
+    _Atomic bool is_stopping;
+    _Atomic unsigned running;
+    int done_fd; /* readable when no thread runs any more */
+    uint64_t go_ns;
+};
+
+/* The whole program. The exit status. */
+int run_workload(const struct workload *workload, int argc, char **argv);
+
+/* What loop `loop` of the threads of a slice stores; loop 0 is the first touch. Never zero, and another with each loop:
+ * a page that was lost, stale, or of another slice differs. */
+static inline unsigned char stored_value(const struct slice *slice, uint64_t loop)
+{
+    return (unsigned char)(1 + (loop + 37ULL * slice->number) % 255);
+}
+
+#endif
