@@ -46,8 +46,13 @@ def snapshot(root: Root, nodes: Iterable[int], pids: Iterable[int]) -> dict[str,
 
 def vmstat(root: Root, keys: Sequence[str]) -> dict[str, int]:
     """Some counters of /proc/vmstat; those that the kernel lacks are absent. Cheap enough for every sample."""
-    lines = (line.partition(" ") for line in (root.read_or_none("/proc/vmstat") or "").splitlines())
-    return {name: int(value) for name, _, value in lines if name in keys}
+    text = "\n" + (root.read_or_none("/proc/vmstat") or "")
+    found: dict[str, int] = {}
+    for key in keys:
+        _, name, rest = text.partition(f"\n{key} ")
+        if name:
+            found[key] = int(rest.partition("\n")[0])
+    return found
 
 
 def settle(root: Root) -> bool:

@@ -30,7 +30,8 @@ class Sample:
 
     `pages` has a row for each slice: how many were on each of the sampler's nodes, and last how many elsewhere.
     `status` counts the pages on no node, by the name of their status: `ENOENT` never touched, `EFAULT` the zero page or
-    not mapped (never touched, too, before v6.12), `ESRCH` the process has ended.
+    not mapped (never touched, too, before v6.12), `ESRCH` the process has ended, `protnone` waiting for its hint fault
+    on a kernel (6.1 to 6.4) that hides the node of such a page from everybody without CAP_SYS_ADMIN.
     """
 
     pages: tuple[tuple[int, ...], ...]
@@ -60,12 +61,13 @@ class PageSampler:
         self._ranges = libnuma.PageRanges(
             [(first, count, min(max(round(pages * count / total), 1), count)) for first, count in spans], page_bytes
         )
+        self._pagemap = libnuma.Pagemap()
         self._random_state = array("Q", [_spread(seed)])
 
     def sample(self) -> Sample:
         """Draw pages and ask where they are. A process that has ended is told by `status`; raises `CallFailed`."""
         try:
-            _, status = self._ranges.sample(self._pid, self._random_state)
+            _, status = self._ranges.sample(self._pid, self._pagemap, self._random_state)
         except libnuma.CallFailed as error:
             if error.errno not in _ENDED:
                 raise
@@ -127,7 +129,7 @@ def query_nodes(pid: int, slices: Sequence[tuple[int, int]], page_bytes: int = m
     spans = _merged([_page_span(address, size_bytes, page_bytes) for address, size_bytes in slices], page_bytes)
     ranges = libnuma.PageRanges([(first, count, 0) for first, count in spans], page_bytes)
     try:
-        status = ranges.query(pid)
+        status = ranges.query(pid, libnuma.Pagemap())
     except libnuma.CallFailed as error:
         if error.errno not in _ENDED:
             raise
@@ -156,5 +158,5 @@ def _last_cpu(stat: str | None) -> int:
     if not stat:
         return -1
     # The second field is the thread's name in parentheses, and may hold anything, spaces and parentheses too.
-    after_name = stat.rpartition(")")[2].split()
+    after_name = stat.rpartition(")")[2].split(maxsplit=_STAT_CPU_FIELD - 2)
     return int(after_name[_STAT_CPU_FIELD - 3])

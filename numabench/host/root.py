@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+_SLASH = Path("/")
 _MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 
 
@@ -23,7 +24,7 @@ class Root:
     @property
     def is_live(self) -> bool:
         """Whether this is the running machine and not a captured tree."""
-        return self.directory == Path("/")
+        return self.directory == _SLASH
 
     def path(self, name: str) -> Path:
         """Where `name` lies, its links followed in a captured tree. Raises `OSError` (ELOOP) for links in circles."""
@@ -38,7 +39,9 @@ class Root:
 
     def read(self, name: str) -> str:
         """The text of a file. Bytes that are not UTF-8 are kept as surrogates. Raises `OSError`."""
-        return self.path(name).read_text(encoding="utf-8", errors="surrogateescape")
+        # Without pathlib and text layers: samples are read this way, also in guests where Python is 20 times slower.
+        with open(name if self.is_live else self.path(name), "rb", buffering=0) as file:  # noqa: PTH123
+            return file.readall().decode("utf-8", "surrogateescape")
 
     def read_or_none(self, name: str) -> str | None:
         """The text of a file, or None where it is absent or may not be read."""
