@@ -60,6 +60,6 @@ def _per_2mb(total: int | Missing, migrated_pages: int | Missing, page_bytes: in
         return total
     if isinstance(migrated_pages, Missing):
         return migrated_pages
-    if migrated_pages <= 0:
-        return Missing("the kernel migrated no page")
+    if migrated_pages * page_bytes < HUGE_2M:
+        return Missing("the kernel migrated less than 2 MB")
     return total / (migrated_pages * page_bytes / HUGE_2M)

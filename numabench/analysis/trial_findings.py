@@ -181,7 +181,10 @@ def _check_counts(run: Run, trial: Trial) -> Iterator[Finding]:
         return
     counted, confirmed = disagreement.kernel_pages, disagreement.confirmed_pages
     if disagreement.is_kernel_more:
-        cause = f"the kernel counted {counted:,} pages, {confirmed:,} ended elsewhere: others went to and fro"
+        cause = (
+            f"the kernel counted {counted:,} pages, {confirmed:,} of the workload's ended elsewhere: others went to "
+            "and fro, or belong to other processes"
+        )
         remedy = "compare the memory over time; see that no other process is being balanced"
     else:
         cause = f"{confirmed:,} pages ended elsewhere, of which the kernel counted {counted:,}"

@@ -164,15 +164,15 @@ def _merge(run: Run, measured: list[Trial]) -> Iterator[Finding]:
 
 def _about_repeats(run: Run, measured: list[Trial]) -> Iterator[Finding]:
     repeats = Counter(trial.placement for trial in measured)
+    few = [placement for placement in run.placements if 0 < repeats[placement] < MIN_REPEATS]
+    if few:
+        yield Finding(
+            "few-repeats",
+            INFORMS,
+            f"fewer than {MIN_REPEATS} measured trials of {', '.join(few)}: no interval of the mean can be given",
+            f"pass --repeats {MIN_REPEATS} or more",
+        )
     for placement in run.placements:
-        if 0 < repeats[placement] < MIN_REPEATS:
-            yield Finding(
-                "few-repeats",
-                INFORMS,
-                f"{repeats[placement]} measured trial(s): no interval of the mean can be given",
-                f"pass --repeats {MIN_REPEATS} or more",
-                placement,
-            )
         found = [migration.throughput(run, trial) for trial in measured if trial.placement == placement]
         rates = spread(rate.mb_per_s for rate in found if not isinstance(rate, Missing) and rate.mb_per_s is not None)
         if rates is not None and rates.relative > UNSTABLE_SHARE:

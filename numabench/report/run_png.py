@@ -12,7 +12,7 @@ from numabench.analysis.summary import summarize
 from numabench.errors import ResultError
 from numabench.idset import format_ids
 from numabench.report.escape import escape
-from numabench.report.run_text import guest_note
+from numabench.report.run_head import guest_note
 from numabench.units import MIB
 
 if TYPE_CHECKING:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numabench.analysis.finding import BIASES, INFORMS, INVALID
 from numabench.analysis.missing import Missing
@@ -12,9 +10,10 @@ from numabench.analysis.residency import ELSEWHERE
 from numabench.analysis.spread import Spread, spread
 from numabench.analysis.summary import summarize
 from numabench.idset import format_ids
-from numabench.report.escape import escape
+from numabench.report.page import BOLD, RED, YELLOW, Page
+from numabench.report.run_head import show_head
 from numabench.report.sparkline import resample, sparkline
-from numabench.units import format_bytes, format_count, format_seconds
+from numabench.units import NS_PER_S, format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,27 +24,16 @@ if TYPE_CHECKING:
     from numabench.analysis.summary import PlacementSummary, Summary, TrialSummary
     from numabench.record import Run
 
-_LABEL = 18
 _MIN_WIDTH = 60
 # So many nodes have two rows each in the plot of memory over time.
 _TALL_NODES = 9
-_BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
-
-
-def guest_note(run: Run) -> str:
-    """What must be said of every figure that comes from a guest."""
-    kind = "an emulated guest's" if _text_of(run.identity, "accelerator") != "kvm" else "a guest's"
-    return f"Times are {kind} and not performance. Counts, statuses and placement are real."
 
 
 def render(run: Run, width: int = 100, colour: bool = False) -> str:
     """The report, ending in its verdict; no line is longer than `width` columns (at least 60)."""
-    page = _Page(max(width, _MIN_WIDTH), colour)
+    page = Page(max(width, _MIN_WIDTH), colour)
     summary = summarize(run)
-    _head(page, run)
-    _machine(page, run)
-    _plan(page, run)
-    _knobs(page, run)
+    show_head(page, run)
     for placement in summary.placements:
         _placement(page, summary, placement)
     _scores(page, summary)
@@ -54,141 +42,13 @@ def render(run: Run, width: int = 100, colour: bool = False) -> str:
     return "\n".join(page.lines) + "\n"
 
 
-@dataclass
-class _Page:
-    """Lines under way, each within the width; every text that comes in is escaped here."""
-
-    width: int
-    colour: bool
-
-    def __post_init__(self) -> None:
-        self.lines: list[str] = []
-
-    def blank(self) -> None:
-        self.lines.append("")
-
-    def text(self, text: str, style: str = "", indent: int = 0, hang: int = 0) -> None:
-        """A paragraph."""
-        lines = textwrap.wrap(
-            escape(text),
-            self.width,
-            initial_indent=" " * indent,
-            subsequent_indent=" " * (indent + hang),
-            break_on_hyphens=False,
-        )
-        self.lines += [f"{style}{line}{_RESET}" if style and self.colour else line for line in lines]
-
-    def item(self, label: str, text: str, indent: int = 0) -> None:
-        """A label and its paragraph beside it; an empty label goes on with the one above."""
-        body = textwrap.wrap(escape(text), self.width - _LABEL - indent, break_on_hyphens=False) or [""]
-        for place, line in enumerate(body):
-            name = escape(label) if place == 0 else ""
-            self.lines.append(f"{' ' * indent}{name:<{_LABEL}}{line}".rstrip())
-
-    def raw(self, line: str) -> None:
-        """A line that is ours and fits."""
-        self.lines.append(line.rstrip())
-
-
-def _head(page: _Page, run: Run) -> None:
-    placements = ", ".join(run.placements)
-    page.text(f"{run.workload} on nodes {format_ids(run.nodes)}, placement {placements}", _BOLD)
-    page.text(f"{run.run_id}, {run.created_utc}")
-    if run.is_guest:
-        page.text(guest_note(run), _YELLOW)
-    if not run.complete:
-        page.text(f"The run did not come to its end: it is {run.ending.status}. {run.ending.message}", _YELLOW)
-    page.blank()
-
-
-def _text_of(record: dict[str, Any], *keys: str) -> str:
-    """A text below nested objects of a result, empty where there is none."""
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return "" if value is None or isinstance(value, dict | list) else str(value)
-
-
-def _machine(page: _Page, run: Run) -> None:
-    identity = run.identity
-    where = "a guest" if run.is_guest else "this hardware"
-    accelerator = _text_of(identity, "accelerator")
-    if run.is_guest and accelerator:
-        where += " under " + {"tcg": "tcg (emulated CPUs)", "kvm": "kvm"}.get(accelerator, accelerator)
-    elif _text_of(identity, "virtualization"):
-        where = f"a virtual machine ({_text_of(identity, 'virtualization')})"
-    host = _text_of(identity, "hostname")
-    page.item("ran on", where + (f", {host}" if host else ""))
-    page.item("kernel", f"Linux {_text_of(identity, 'kernel', 'release')} {_text_of(identity, 'kernel', 'version')}")
-    cpu = f"{_text_of(identity, 'cpu', 'count')} x {_text_of(identity, 'cpu', 'model')}"
-    pages = f"{format_bytes(run.page_bytes)} pages"
-    thp = _text_of(identity, "thp_enabled")
-    page.item("machine", ", ".join(filter(None, (cpu, pages, f"THP {thp}" if thp else ""))))
-
-
-def _plan(page: _Page, run: Run) -> None:
-    plan = run.plan
-    argv = plan.get("argv")
-    if isinstance(argv, list) and argv:
-        page.item("command", " ".join(map(str, argv)))
-    page.item("workload", _workload(plan))
-    measured = run.planned_trials - sum(entry[-1:] == ["warmup"] for entry in plan.get("order", []))
-    repeats = f"{measured} measured trial{'s' * (measured != 1)}"
-    if run.planned_trials > measured:
-        repeats += f" after {run.planned_trials - measured} to warm up"
-    interval = plan.get("interval_s")
-    sampled = f", sampled every {format_seconds(float(interval))}" if isinstance(interval, int | float) else ""
-    page.item("trials", f"{repeats}, in an order shuffled by seed {_text_of(plan, 'seed')}{sampled}")
-    scaled = plan.get("scaled")
-    for place, text in enumerate(scaled if isinstance(scaled, list) else []):
-        page.item("not as published" if place == 0 else "", str(text))
-
-
-def _workload(plan: dict[str, Any]) -> str:
-    parts = []
-    size, threads, loops = plan.get("size_bytes"), plan.get("threads"), plan.get("loops")
-    if isinstance(size, int) and size:
-        parts.append(f"{format_bytes(size)} per process")
-    if isinstance(threads, int) and threads:
-        parts.append(f"{threads} threads per process")
-    if isinstance(loops, int) and loops:
-        parts.append(f"{loops} loops per thread")
-    duration = plan.get("duration_s")
-    if isinstance(duration, int | float) and duration:
-        parts.append(f"for {format_seconds(float(duration))}")
-    start = plan.get("start_node")
-    if isinstance(start, int):
-        parts.append(f"first touched on node {start} (default placement)")
-    return ", ".join(parts) or "a program of the user's own: all its threads are taken to use all its memory"
-
-
-def _knobs(page: _Page, run: Run) -> None:
-    back = {entry.name: entry for entry in run.ending.restored}
-    label = "set"
-    for write in run.knobs:
-        if write.outcome == "set":
-            restored = back.get(write.name)
-            end = "put back" if restored and restored.outcome == "restored" else "not known to be put back"
-            if restored and restored.outcome == "foreign":
-                end = f"left at {restored.value}: somebody else changed it"
-            text = f"{write.name} {write.before} -> {write.wanted}, {end}"
-        elif write.outcome == "kept":
-            text = f"{write.name} was {write.wanted} already"
-        else:
-            text = f"{write.name} was not set to {write.wanted}: {write.message or write.outcome}"
-        page.item(label, text)
-        label = ""
-    if not run.knobs:
-        page.item("set", "nothing on the machine was changed")
-
-
-def _placement(page: _Page, summary: Summary, placement: PlacementSummary) -> None:
+def _placement(page: Page, summary: Summary, placement: PlacementSummary) -> None:
     numbers = format_ids(trial.trial.index for trial in placement.trials)
     page.blank()
     trials = f": trial {numbers}" if numbers else ""
     if len(placement.trials) > 1:
         trials += ", as median (lowest..highest)"
-    page.text(f"placement {placement.placement}{trials}", _BOLD)
+    page.text(f"placement {placement.placement}{trials}", BOLD)
     shown = placement.typical
     if shown is None:
         page.text("no measured trial went well", indent=2)
@@ -204,12 +64,19 @@ def _placement(page: _Page, summary: Summary, placement: PlacementSummary) -> No
         page.item("time per GiB", _spread(placement.seconds_per_gib, format_seconds) + f" per GiB stored{guest}", 2)
 
 
-def _data(page: _Page, shown: TrialSummary) -> None:
+def _data(page: Page, shown: TrialSummary) -> None:
     trial = shown.trial
     if trial.first_touch:
         total = max(sum(trial.first_touch.values()), 1)
         nodes = ", ".join(f"{pages / total:.0%} on node {node}" for node, pages in sorted(trial.first_touch.items()))
         page.item("first touch", nodes, 2)
+    sampler = trial.sampler
+    page.item(
+        "samples",
+        f"{sampler.samples} in trial {trial.index}, {format_seconds(sampler.interval_ns / NS_PER_S)} apart, "
+        f"for {sampler.busy_share:.1%} of one CPU",
+        2,
+    )
     if trial.check is not None:
         wrong = f"{trial.check.wrong_bytes:,} bytes wrong" if trial.check.wrong_bytes else "all as stored"
         page.item("data at the end", f"{format_bytes(trial.check.checked_bytes)} read back, {wrong}", 2)
@@ -232,7 +99,7 @@ def _spread(found: Spread, show: Callable[[float], str]) -> str:
     return f"{show(found.median)} ({show(found.low)}..{show(found.high)}{ci})"
 
 
-def _migrated(page: _Page, placement: PlacementSummary, shown: TrialSummary) -> None:
+def _migrated(page: Page, placement: PlacementSummary, shown: TrialSummary) -> None:
     trials = placement.trials
     requested = shown.counts.requested
     page.raw("  pages migrated")
@@ -271,7 +138,7 @@ def _kernel(kernels: Sequence[KernelCount]) -> str:
     return "; ".join(parts)
 
 
-def _speed(page: _Page, placement: PlacementSummary, shown: TrialSummary, is_guest: bool) -> None:
+def _speed(page: Page, placement: PlacementSummary, shown: TrialSummary, is_guest: bool) -> None:
     guest = " (guest time, not comparable)" if is_guest else ""
     found = shown.throughput
     if isinstance(found, Missing):
@@ -291,7 +158,7 @@ def _speed(page: _Page, placement: PlacementSummary, shown: TrialSummary, is_gue
     )
 
 
-def _convergence(page: _Page, placement: PlacementSummary) -> None:
+def _convergence(page: Page, placement: PlacementSummary) -> None:
     trials = placement.trials
     placements = [trial.cpu_placement for trial in trials]
     residencies = [trial.page_residency for trial in trials]
@@ -320,7 +187,7 @@ _CONVERGENCE_WIDTHS = (17, 17, 17, 23)
 _CONVERGENCE_LABEL = 21
 
 
-def _convergence_rows(page: _Page, rows: Sequence[tuple[str, list[str]]]) -> None:
+def _convergence_rows(page: Page, rows: Sequence[tuple[str, list[str]]]) -> None:
     """A table where it fits, else a paragraph a row; a row of one cell is a reason."""
     widths = _CONVERGENCE_WIDTHS
     fits = 4 + _CONVERGENCE_LABEL + sum(widths) <= page.width and all(
@@ -378,7 +245,7 @@ def _final(known: Sequence[Convergence]) -> str:
     return share if final.low == final.high else f"{share} ({100 * final.low:.1f}..{100 * final.high:.1f})"
 
 
-def _memory(page: _Page, shown: TrialSummary) -> None:
+def _memory(page: Page, shown: TrialSummary) -> None:
     memory = shown.memory
     if isinstance(memory, Missing):
         page.item("memory per node", f"not known: {memory.reason}", 2)
@@ -405,7 +272,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _costs(page: _Page, placement: PlacementSummary) -> None:
+def _costs(page: Page, placement: PlacementSummary) -> None:
     shown = []
     for place, cost in enumerate(placement.trials[0].costs):
         known = [trial.costs[place].per_2mb for trial in placement.trials]
@@ -422,7 +289,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _scores(page: _Page, summary: Summary) -> None:
+def _scores(page: Page, summary: Summary) -> None:
     if not summary.scores or len(summary.run.placements) == 1:
         return
     page.blank()
@@ -437,12 +304,12 @@ def _scores(page: _Page, summary: Summary) -> None:
 _TITLES = {INVALID: "why it is not valid", BIASES: "what biases it", INFORMS: "to know"}
 
 
-def _findings(page: _Page, findings: Sequence[Finding]) -> None:
+def _findings(page: Page, findings: Sequence[Finding]) -> None:
     for weight, title in _TITLES.items():
         own = [finding for finding in findings if finding.weight == weight]
         if own:
             page.blank()
-            page.text(title, _BOLD)
+            page.text(title, BOLD)
         for finding in own:
             where = [f"placement {finding.placement}"] if finding.placement else []
             where += [f"trial {format_ids(finding.trials)}"] if finding.trials else []
@@ -452,15 +319,15 @@ def _findings(page: _Page, findings: Sequence[Finding]) -> None:
                 page.text(f"-> {finding.remedy}", indent=4, hang=3)
 
 
-def _verdict(page: _Page, summary: Summary) -> None:
+def _verdict(page: Page, summary: Summary) -> None:
     verdict = summary.verdict
     page.blank()
     if not verdict.is_valid:
-        page.text(f"verdict: not valid: {_some(verdict.codes(INVALID))}", _RED)
+        page.text(f"verdict: not valid: {_some(verdict.codes(INVALID))}", RED)
     elif verdict.codes(BIASES):
-        page.text(f"verdict: valid, but for {_some(verdict.codes(BIASES))}", _YELLOW)
+        page.text(f"verdict: valid, but for {_some(verdict.codes(BIASES))}", YELLOW)
     else:
-        page.text("verdict: valid", _BOLD)
+        page.text("verdict: valid", BOLD)
 
 
 def _some(codes: Sequence[str]) -> str:

@@ -110,10 +110,10 @@ def test_costs_are_per_two_mebibytes_that_the_kernel_migrated(tmp_path: Path) ->
     assert found["TLB flushes sent"].per_2mb == Missing("this kernel has no nr_tlb_remote_flush")
 
 
-def test_costs_of_no_migration_are_not_known(tmp_path: Path) -> None:
-    run = run_of(tmp_path, synthetic_run.trial_record(moved=0))
+def test_costs_of_less_than_two_megabytes_are_not_known(tmp_path: Path) -> None:
+    run = run_of(tmp_path, synthetic_run.trial_record(moved=511))
     assert {cost.per_2mb for cost in costs.costs(run, run.trials[0]) if cost.name == "TLB interrupts"} == {
-        Missing("the kernel migrated no page")
+        Missing("the kernel migrated less than 2 MB")
     }
 
 
