@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,7 +158,8 @@ def _update(configuration: Path, suite: str) -> None:
     if updated.exit_status == 0:
         return
     words = "\n  ".join(updated.stderr.strip().splitlines()[-4:])
-    if "does not have a Release file" in words or "404" in words:
+    if "does not have a Release file" in words:
+        shutil.rmtree(configuration.parent)
         raise UsageError(f"the Debian mirror has no suite '{suite}': {words}", "for example bookworm, trixie or sid")
     raise NumabenchError(f"cannot fetch the package lists of Debian {suite}: {words}", "is there a network?")
 

@@ -12,7 +12,16 @@ _TAIL_BYTES = 64 * 1024
 _LINES = 12
 # Terminal control sequences, and whatever else is not text (the firmware clears the screen before the kernel starts).
 _NOT_TEXT = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[@-Z\\-_c])|[^\t\n\x20-\x7e]")
-_CAUSE = re.compile(r"Kernel panic - not syncing|\bBUG: |\bOops: |general protection fault|^qemu-system")
+_CAUSE = re.compile(r"Kernel panic - not syncing|\bBUG: |\bOops: |general protection fault|^qemu-system", re.MULTILINE)
+
+
+def says_why(console: Path) -> bool:
+    """Whether a console log of a guest that ended has a reason in it: a panic, a shutdown, or QEMU's own error."""
+    try:
+        text = console.read_bytes().decode(errors="replace")
+    except OSError:
+        return True
+    return bool(_CAUSE.search(text) or "reboot: " in text)
 
 
 def last_words(console: Path) -> str:

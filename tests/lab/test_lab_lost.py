@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from numabench import process
-from numabench.errors import LostGuest
+from numabench.errors import CannotRun, LostGuest
 from numabench.lab import kernels
 from numabench.lab.accel import Accel
 from numabench.lab.guest import Guest
 from numabench.lab.shapes import shape
+from numabench.units import TIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,11 @@ def test_a_command_beyond_its_deadline_ends_the_guest(
     assert list(temporary.iterdir()) == []
 
 
+def test_a_guest_larger_than_this_machine_is_refused_before_it_starts(kernel_6_1: Kernel) -> None:
+    with pytest.raises(CannotRun, match=r"topology 2n takes 200 TiB of memory and this machine has"):
+        Guest.boot(kernel_6_1, shape("2n", memory_per_node_bytes=100 * TIB), Accel.TCG)
+
+
 def test_a_panic_is_told_at_once_with_its_cause(guest: Callable[..., Guest]) -> None:
     doomed = guest("debian:bookworm", "2n")
     began = time.monotonic()
@@ -56,6 +62,15 @@ def test_a_panic_is_told_at_once_with_its_cause(guest: Callable[..., Guest]) -> 
     assert "Kernel panic - not syncing: sysrq triggered crash" in str(lost.value)
     with pytest.raises(LostGuest, match=r"was gone when it was to run true|ended while it ran true"):
         doomed.run(["true"])
+
+
+def test_a_guest_that_vanishes_is_lost_at_once(guest_2n: Guest) -> None:
+    def kill(stream: str, data: bytes) -> None:
+        for pid in _processes_naming(str(guest_2n._directory / "exchange")):
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(LostGuest, match=r"ended while it ran sh -c 'echo up; sleep 1000'; its console ended with"):
+        guest_2n.run(["sh", "-c", "echo up; sleep 1000"], timeout_s=DEADLINE_S, on_output=kill)
 
 
 @pytest.fixture
@@ -132,3 +147,19 @@ def test_nothing_is_left_however_numabench_is_ended(
     _await("something is left", lambda: list((tmp_path / "tmp").iterdir()) == [], started)
     assert _processes_naming(str(tmp_path / "tmp")) == []
     assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+def test_qemu_that_crashes_while_booting_is_started_once_more(
+    kernel_6_1: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = tmp_path / "crashed"
+    wrapper = tmp_path / "bin" / "qemu-system-x86_64"
+    wrapper.parent.mkdir()
+    qemu = process.find_program("qemu-system-x86_64")
+    crash = f'case "$*" in *-kernel*) [ -e {crashed} ] || {{ touch {crashed}; kill -SEGV $$; }} ;; esac'
+    wrapper.write_text(f'#!/bin/sh\n{crash}\nexec {qemu} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=":")
+    with Guest.boot(kernel_6_1, shape("1n"), Accel.TCG) as guest:
+        assert guest.boots == 2
+        assert guest.run(["sh", "-c", "exit 3"]).exit_status == 3
