@@ -2,12 +2,17 @@
 
 #include <errno.h>
 #include <numaif.h>
+#include <unistd.h>
 
 #pragma GCC diagnostic error "-Wall"
 #pragma GCC diagnostic error "-Wextra"
 #pragma GCC diagnostic error "-Wshadow"
 
-enum { BATCH_PAGES = 1024 };
+enum { BATCH_PAGES = 1024, WINDOW_PAGES = 64 };
+
+/* Documentation/admin-guide/mm/pagemap.rst; the frame is 0 without CAP_SYS_ADMIN. */
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_FRAME ((UINT64_C(1) << 55) - 1)
 
 static void mark_untouched(int *status, size_t count)
 {
@@ -15,16 +20,57 @@ static void mark_untouched(int *status, size_t count)
         status[i] = PLACEMENT_UNTOUCHED;
 }
 
-static int ask(int pid, const uint64_t *addresses, size_t count, int *status)
+static int node_of(const struct placement_pagemap *pagemap, uint64_t entry)
+{
+    uint64_t frame = entry & PAGEMAP_FRAME;
+
+    if (!(entry & PAGEMAP_PRESENT))
+        return -ENOENT;
+    for (size_t s = 0; frame && s < pagemap->span_count; s++) {
+        if (frame >= pagemap->spans[s].first_frame && frame < pagemap->spans[s].end_frame)
+            return pagemap->spans[s].node;
+    }
+    return PLACEMENT_PROTNONE;
+}
+
+/* Look at pages that are said to be absent a second time. */
+static void look_again(const struct placement_pagemap *pagemap, const uint64_t *addresses, size_t count,
+                       size_t page_bytes, int *status)
+{
+    uint64_t window[WINDOW_PAGES];
+    uint64_t first = 0, end = 0;
+
+    for (size_t i = 0; i < count && pagemap->fd >= 0; i++) {
+        uint64_t page = addresses[i] / page_bytes;
+
+        if (status[i] != -ENOENT)
+            continue;
+        if (page < first || page >= end) {
+            ssize_t got = pread(pagemap->fd, window, sizeof(window), (off_t)(page * sizeof(*window)));
+
+            first = page;
+            end = page + (got > 0 ? (size_t)got / sizeof(*window) : 0);
+        }
+        if (page < end)
+            status[i] = node_of(pagemap, window[page - first]);
+    }
+}
+
+static int ask(int pid, const uint64_t *addresses, size_t count, size_t page_bytes,
+               const struct placement_pagemap *pagemap, int *status)
 {
     void *pages[BATCH_PAGES];
 
     for (size_t i = 0; i < count; i++)
         pages[i] = (void *)(uintptr_t)addresses[i];
-    return move_pages(pid, count, pages, NULL, status, 0) < 0 ? -errno : 0;
+    if (move_pages(pid, count, pages, NULL, status, 0) < 0)
+        return -errno;
+    look_again(pagemap, addresses, count, page_bytes, status);
+    return 0;
 }
 
-static int ask_range(int pid, const struct placement_range *range, size_t page_bytes, int *status)
+static int ask_range(int pid, const struct placement_range *range, size_t page_bytes,
+                     const struct placement_pagemap *pagemap, int *status)
 {
     uint64_t addresses[BATCH_PAGES];
 
@@ -35,14 +81,15 @@ static int ask_range(int pid, const struct placement_range *range, size_t page_b
 
         for (size_t i = 0; i < batch; i++)
             addresses[i] = range->address + (done + i) * page_bytes;
-        error = ask(pid, addresses, batch, status + done);
+        error = ask(pid, addresses, batch, page_bytes, pagemap, status + done);
         if (error)
             return error;
     }
     return 0;
 }
 
-int placement_query(int pid, const struct placement_range *ranges, size_t range_count, size_t page_bytes, int *status)
+int placement_query(int pid, const struct placement_range *ranges, size_t range_count, size_t page_bytes,
+                    const struct placement_pagemap *pagemap, int *status)
 {
     size_t count = 0;
 
@@ -50,7 +97,7 @@ int placement_query(int pid, const struct placement_range *ranges, size_t range_
         count += ranges[r].pages;
     mark_untouched(status, count);
     for (size_t r = 0; r < range_count; r++) {
-        int error = ask_range(pid, &ranges[r], page_bytes, status);
+        int error = ask_range(pid, &ranges[r], page_bytes, pagemap, status);
 
         if (error)
             return error;
@@ -75,7 +122,8 @@ static uint64_t stratum(uint64_t pages, uint64_t k, uint64_t n)
 }
 
 int placement_sample(int pid, const struct placement_range *ranges, size_t range_count, size_t page_bytes,
-                     uint64_t *random_state, uint64_t *addresses, int *status)
+                     const struct placement_pagemap *pagemap, uint64_t *random_state, uint64_t *addresses,
+                     int *status)
 {
     size_t count = 0;
 
@@ -91,7 +139,7 @@ int placement_sample(int pid, const struct placement_range *ranges, size_t range
     mark_untouched(status, count);
     for (size_t done = 0; done < count; done += BATCH_PAGES) {
         size_t batch = count - done < BATCH_PAGES ? count - done : BATCH_PAGES;
-        int error = ask(pid, addresses + done, batch, status + done);
+        int error = ask(pid, addresses + done, batch, page_bytes, pagemap, status + done);
 
         if (error)
             return error;
@@ -101,7 +149,10 @@ int placement_sample(int pid, const struct placement_range *ranges, size_t range
 
 static void count_error(int status, uint64_t *errors)
 {
-    errors[status != PLACEMENT_UNTOUCHED && -status < PLACEMENT_ERRNOS ? -status : 0]++;
+    if (status == PLACEMENT_PROTNONE)
+        errors[EPERM]++;
+    else
+        errors[status != PLACEMENT_UNTOUCHED && -status < PLACEMENT_ERRNOS ? -status : 0]++;
 }
 
 static size_t column(int node, const int *nodes, size_t node_count)

@@ -7,6 +7,7 @@ that fails raises `CallFailed`, an `OSError`, with the call's name and arguments
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -21,7 +22,7 @@ from numabench.host.seccomp import Limits, Refusal, read_limits, read_online_nod
 from numabench.idset import format_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _WHAT = "numabench's binding to libnuma"
 try:
@@ -49,6 +50,8 @@ _MPOL_F_NODE, _MPOL_F_ADDR, _MPOL_F_MEMS_ALLOWED = 1, 2, 4
 
 # A status that the kernel has not written: what it would have been is not known.
 UNTOUCHED: int = lib.PLACEMENT_UNTOUCHED
+# Of our own: a page that is present but waits for its hint fault, on a kernel that hides its node from move_pages(2).
+PROTNONE: int = lib.PLACEMENT_PROTNONE
 _BITS_PER_LONG = 8 * ffi.sizeof("unsigned long")
 _MASK_BITS: int = lib.PLACEMENT_NODES
 
@@ -103,11 +106,13 @@ class MovePages:
 
 
 def status_name(status: int) -> str:
-    """A page's status in words: `node 1`, `EBUSY`, `untouched`."""
+    """A page's status in words: `node 1`, `EBUSY`, `untouched`, `protnone`."""
     if status >= 0:
         return f"node {status}"
     if status == UNTOUCHED:
         return "untouched"
+    if status == PROTNONE:
+        return "protnone"
     return errno.errorcode.get(-status, f"errno {-status}")
 
 
@@ -362,6 +367,47 @@ def move_pages(
     return MovePages(result, written)
 
 
+class Pagemap:
+    """What finds a page's node by its frame, where move_pages(2) says that the page is absent: see c_ext/placement.h.
+
+    Frames are shown to CAP_SYS_ADMIN alone (Documentation/admin-guide/mm/pagemap.rst). Without it a page that waits for
+    its hint fault is told from one never touched, as `PROTNONE`, but not its node.
+    """
+
+    def __init__(self, root: Root = LIVE) -> None:
+        spans = node_spans(root.read_or_none("/proc/zoneinfo") or "")
+        self._root, self._count = root, len(spans)
+        self._spans = ffi.new("struct placement_span[]", spans)
+
+    @contextlib.contextmanager
+    def of(self, pid: int) -> Iterator[Any]:
+        """The pagemap of a process, for C; without a file where it may not be opened."""
+        try:
+            fd = os.open(self._root.path(f"/proc/{pid}/pagemap"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            fd = -1
+        try:
+            yield ffi.new("struct placement_pagemap *", (fd, self._spans, self._count))
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+
+def node_spans(zoneinfo: str) -> list[tuple[int, int, int]]:
+    """The page frames of each node's zones, (first, end, node), from the text of /proc/zoneinfo (proc_zoneinfo(5))."""
+    spans: list[tuple[int, int, int]] = []
+    node = spanned = 0
+    for line in zoneinfo.splitlines():
+        words = line.replace(",", "").split()
+        if words[:1] == ["Node"]:
+            node = int(words[1])
+        elif words[:1] == ["spanned"]:
+            spanned = int(words[1])
+        elif words[:1] == ["start_pfn:"]:
+            spans.append((int(words[1]), int(words[1]) + spanned, node))
+    return spans
+
+
 class PageRanges:
     """Ranges of pages, (address, pages, draws) each, kept as the C code wants them: see c_ext/placement.h."""
 
@@ -372,28 +418,33 @@ class PageRanges:
         self.pages = sum(pages for _, pages, _ in ranges)
         self.draws = sum(draws for _, _, draws in ranges)
 
-    def query(self, pid: int) -> array[int]:
+    def query(self, pid: int, pagemap: Pagemap) -> array[int]:
         """The status of every page, range after range. Raises `CallFailed`."""
         status = array("i", bytes(self.pages * 4))
-        error = lib.placement_query(pid, self._ranges, self._count, self._page_bytes, ffi.from_buffer("int[]", status))
+        with pagemap.of(pid) as seen:
+            error = lib.placement_query(
+                pid, self._ranges, self._count, self._page_bytes, seen, ffi.from_buffer("int[]", status)
+            )
         self._check(error, pid, self.pages)
         return status
 
-    def sample(self, pid: int, random_state: array[int]) -> tuple[array[int], array[int]]:
+    def sample(self, pid: int, pagemap: Pagemap, random_state: array[int]) -> tuple[array[int], array[int]]:
         """Pages drawn at random, one from each of a range's `draws` equal strata: their addresses and statuses.
 
         `random_state` is one number above zero, which moves on. Raises `CallFailed`.
         """
         addresses, status = array("Q", bytes(self.draws * 8)), array("i", bytes(self.draws * 4))
-        error = lib.placement_sample(
-            pid,
-            self._ranges,
-            self._count,
-            self._page_bytes,
-            ffi.from_buffer("uint64_t[]", random_state),
-            ffi.from_buffer("uint64_t[]", addresses),
-            ffi.from_buffer("int[]", status),
-        )
+        with pagemap.of(pid) as seen:
+            error = lib.placement_sample(
+                pid,
+                self._ranges,
+                self._count,
+                self._page_bytes,
+                seen,
+                ffi.from_buffer("uint64_t[]", random_state),
+                ffi.from_buffer("uint64_t[]", addresses),
+                ffi.from_buffer("int[]", status),
+            )
         self._check(error, pid, self.draws)
         return addresses, status
 
@@ -421,7 +472,8 @@ class PageRanges:
 
 
 def _by_status(errors: Any) -> dict[int, int]:
-    return {-number if number else UNTOUCHED: int(count) for number, count in enumerate(errors) if count}
+    special = {0: UNTOUCHED, errno.EPERM: PROTNONE}
+    return {special.get(number, -number): int(count) for number, count in enumerate(errors) if count}
 
 
 def census(status: array[int]) -> tuple[dict[int, int], dict[int, int]]:

@@ -131,8 +131,8 @@ def test_strata_make_a_sample_of_a_half_touched_slice_exact_to_a_page(memory: in
 def test_the_same_seed_draws_the_same_pages_and_the_next_sample_others(memory: int) -> None:
     ranges = libnuma.PageRanges([(memory, PAGES, 100)], PAGE)
     first, again = array("Q", [42]), array("Q", [42])
-    drawn = [list(ranges.sample(os.getpid(), first)[0]) for _ in range(2)]
-    assert drawn == [list(ranges.sample(os.getpid(), again)[0]) for _ in range(2)]
+    drawn = [list(ranges.sample(os.getpid(), libnuma.Pagemap(), first)[0]) for _ in range(2)]
+    assert drawn == [list(ranges.sample(os.getpid(), libnuma.Pagemap(), again)[0]) for _ in range(2)]
     assert drawn[0] != drawn[1]
 
 
@@ -145,7 +145,7 @@ def test_one_page_is_drawn_from_each_stratum(pages: list[int], draws: int, state
     starts = [(index + 1) << 32 for index in range(len(pages))]
     wanted = [min(draws, count) for count in pages]
     ranges = libnuma.PageRanges(list(zip(starts, pages, wanted, strict=True)), PAGE)
-    addresses, _ = ranges.sample(os.getpid(), array("Q", [state]))
+    addresses, _ = ranges.sample(os.getpid(), libnuma.Pagemap(), array("Q", [state]))
     drawn = iter(addresses)
     for start, count, of_range in zip(starts, pages, wanted, strict=True):
         for stratum in range(of_range):
