@@ -39,9 +39,19 @@ static void lay_out_free(struct process *process, bool main_moves)
     place_threads(process, touched_at, process->main_runs_at);
 }
 
+/* The subject of an error. */
+static const char *what_places(enum placement placement)
+{
+    static const char *const subjects[] = {"placement default", "placement hard", "placement inverse",
+                                           "placement inverse-compat"};
+
+    return subjects[placement];
+}
+
 static void require_halves(const struct process *process)
 {
     const char *name = placement_name(process->options.placement);
+    const char *what = what_places(process->options.placement);
     const struct topology *topology = &process->topology;
     bool is_compat = process->options.placement == PLACEMENT_INVERSE_COMPAT;
 
@@ -49,9 +59,9 @@ static void require_halves(const struct process *process)
         fail_cannot_run("placement %s of %s halves the nodes and needs an even number, not %u", name,
                         process->workload->name, topology->count);
     for (unsigned half = 0; half < 2; half++) {
-        require_cpus(&topology->halves[half], name);
+        require_cpus(&topology->halves[half], what);
         if (half == 1 || !is_compat)
-            require_memory(&topology->halves[half], process->options.size_bytes * (is_compat ? 2 : 1), name);
+            require_memory(&topology->halves[half], process->options.size_bytes * (is_compat ? 2 : 1), what);
     }
 }
 
@@ -84,6 +94,7 @@ static void require_nodes(const struct process *process)
 {
     const struct topology *topology = &process->topology;
     const char *name = placement_name(process->options.placement);
+    const char *what = what_places(process->options.placement);
 
     if (process->options.placement != PLACEMENT_HARD && topology->count < 2)
         fail_cannot_run("placement %s needs 2 nodes, the run has 1", name);
@@ -95,8 +106,8 @@ static void require_nodes(const struct process *process)
                         "(pass --threads)",
                         name, topology->count, process->thread_count);
     for (unsigned i = 0; i < topology->count; i++) {
-        require_cpus(&topology->nodes[i], name);
-        require_memory(&topology->nodes[i], process->options.size_bytes / topology->count, name);
+        require_cpus(&topology->nodes[i], what);
+        require_memory(&topology->nodes[i], process->options.size_bytes / topology->count, what);
     }
 }
 
