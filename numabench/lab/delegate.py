@@ -97,7 +97,7 @@ def run_in_guest(
 
 
 def _compile_bytecode() -> None:
-    """Have our modules compiled before a guest, 20 times slower and unable to keep the result, does it at every start."""
+    """Have our modules compiled here: a guest is 20 times slower at it, and cannot keep the result."""
     import compileall
 
     compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
