@@ -122,8 +122,7 @@ static uint64_t stratum(uint64_t pages, uint64_t k, uint64_t n)
 }
 
 int placement_sample(int pid, const struct placement_range *ranges, size_t range_count, size_t page_bytes,
-                     const struct placement_pagemap *pagemap, uint64_t *random_state, uint64_t *addresses,
-                     int *status)
+                     const struct placement_pagemap *pagemap, uint64_t *random_state, uint64_t *addresses, int *status)
 {
     size_t count = 0;
 

@@ -49,8 +49,7 @@ int placement_query(int pid, const struct placement_range *ranges, size_t range_
  * addresses[] and status[] hold the sum of draws. *random_state is not 0 and moves on. 0 or -errno.
  */
 int placement_sample(int pid, const struct placement_range *ranges, size_t range_count, size_t page_bytes,
-                     const struct placement_pagemap *pagemap, uint64_t *random_state, uint64_t *addresses,
-                     int *status);
+                     const struct placement_pagemap *pagemap, uint64_t *random_state, uint64_t *addresses, int *status);
 
 /*
  * Count a sample's statuses: counts[range_count][node_count + 1], the last column for every node that is not in
