@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import itertools
@@ -97,7 +98,7 @@ def test_a_run_that_ends_at_any_line_is_undone_at_the_next_start(ending: Callabl
     assert int(ended.stdout) > 150
 
 
-@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "open"), (Path, "read_text"), (Path, "write_text")])
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "open"), (builtins, "open"), (Path, "write_text")])
 def test_a_call_that_fails_anywhere_is_undone_at_once_or_reported(
     owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
