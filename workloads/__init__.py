@@ -1,0 +1,1 @@
+"""The C workloads: sources, built on first use by `numabench.workload.build`."""
