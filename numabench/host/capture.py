@@ -187,7 +187,8 @@ def _unpack(path: Path, directory: Path) -> None:
             if not os.path.lexists(target):
                 target.symlink_to(linkname)
     except (tarfile.TarError, EOFError, LZMAError, zlib.error) as error:
-        raise UsageError(f"{path} is not a whole tar file: {error}") from None
+        why = str(error).partition("\n")[0].rstrip(":")
+        raise UsageError(f"{path} is not a whole tar file: {why}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot unpack {path}: {error}") from None
 

@@ -339,7 +339,8 @@ def _id_mask(root: Root, name: str) -> tuple[int, ...] | None:
     """The ids in a bitmap of 32-bit words, the highest first: `00000001,00000003` is `(0, 1, 32)`."""
     words = (root.read_or_none(name) or "").strip().split(",")
     try:
-        bits = int("".join(word.rjust(8, "0") for word in words), 16)
+        # The highest word may be printed short; an empty text is no bitmap.
+        bits = int(words[0] + "".join(word.rjust(8, "0") for word in words[1:]), 16)
     except ValueError:
         return None
     return tuple(number for number in range(bits.bit_length()) if bits >> number & 1)

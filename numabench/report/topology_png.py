@@ -12,14 +12,15 @@ from numabench.report.topology_text import headline
 from numabench.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
     from numabench.host.topology import Node, Topology
+
+    Shade = Callable[[int], tuple[float, float, float, float]]
 
 MAX_RING = 8  # more boxes stand in a grid, without lines between them
 MAX_NUMBERS = 16  # larger matrices show colours alone
@@ -39,8 +40,6 @@ def write(topology: Topology, path: Path) -> None:
 
 def figure(topology: Topology) -> Figure:
     """The picture as a matplotlib figure that belongs to no window."""
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     places = _places(len(topology.nodes))
@@ -51,10 +50,9 @@ def figure(topology: Topology) -> Figure:
     whole = Figure(figsize=(width + matrix + 1.2, height + 1.2), dpi=100, facecolor="white")
     boxes, square = whole.subplots(1, 2, width_ratios=(width, matrix))
     whole.suptitle(headline(topology), fontsize=12)
-    colours = colormaps["YlOrRd"]
-    scale = Normalize(*_span(topology))
-    _draw_nodes(boxes, topology, places, colours, scale)
-    _draw_matrix(square, topology, colours, scale)
+    shade = _shades(topology)
+    _draw_nodes(boxes, topology, places, shade)
+    _draw_matrix(square, topology, shade)
     whole.tight_layout()
     return whole
 
@@ -74,32 +72,32 @@ def _places(count: int) -> list[tuple[float, float]]:
     ]
 
 
-def _span(topology: Topology) -> tuple[int, int]:
-    """The least and the greatest distance, stretched so that the colours of a uniform machine stay pale."""
+def _shades(topology: Topology) -> Shade:
+    """A colour for each distance, the farther the darker."""
+    from matplotlib import colormaps
+
     known = [value for row in topology.distances for value in row if value is not None] or [10]
-    return min(known), max(*known, min(known) + 20)
+    near, far = min(known), max(*known, min(known) + 20)
+    colours = colormaps["viridis_r"]
+    return lambda distance: colours(0.08 + 0.72 * (distance - near) / (far - near))
 
 
-def _draw_nodes(
-    axes: Axes, topology: Topology, places: Sequence[tuple[float, float]], colours: Colormap, scale: Normalize
-) -> None:
+def _draw_nodes(axes: Axes, topology: Topology, places: Sequence[tuple[float, float]], shade: Shade) -> None:
     axes.set_axis_off()
     axes.set_aspect("equal")
     xs, ys = zip(*places, strict=True)
     axes.set_xlim(min(xs) - _BOX_WIDTH / 2 - 0.15, max(xs) + _BOX_WIDTH / 2 + 0.15)
     axes.set_ylim(min(ys) - _BOX_HEIGHT / 2 - 0.15, max(ys) + _BOX_HEIGHT / 2 + 0.15)
     if len(places) <= MAX_RING:
-        _draw_lines(axes, topology, places, colours, scale)
+        _draw_lines(axes, topology, places, shade)
     tiers = {node.memory_tier for node in topology.nodes}
     for node, place in zip(topology.nodes, places, strict=True):
         _draw_node(axes, node, place, is_allowed=node.id in topology.allowed_nodes, with_tier=len(tiers) > 1)
     _draw_legend(axes, topology)
 
 
-def _draw_lines(
-    axes: Axes, topology: Topology, places: Sequence[tuple[float, float]], colours: Colormap, scale: Normalize
-) -> None:
-    """A line for each pair of nodes, the nearer the thicker; near ones lie above far ones."""
+def _draw_lines(axes: Axes, topology: Topology, places: Sequence[tuple[float, float]], shade: Shade) -> None:
+    """A line for each pair of nodes, the nearest thick and above the others."""
     from matplotlib.lines import Line2D
 
     far_to_near = sorted(
@@ -111,11 +109,11 @@ def _draw_lines(
         ),
         reverse=True,
     )
-    ranks = {value: rank for rank, value in enumerate(sorted({value for value, _, _ in far_to_near}))}
+    nearest = far_to_near[-1][0] if far_to_near else 0
     for value, source, target in far_to_near:
         ends = zip(places[source], places[target], strict=True)
-        width = max(3.5 - ranks[value], 0.8)
-        axes.add_line(Line2D(*ends, color=colours(scale(value)), linewidth=width, zorder=1, solid_capstyle="butt"))
+        width = 3.5 if value == nearest else 1.2
+        axes.add_line(Line2D(*ends, color=shade(value), linewidth=width, zorder=1, solid_capstyle="butt"))
 
 
 def _draw_node(axes: Axes, node: Node, place: tuple[float, float], *, is_allowed: bool, with_tier: bool) -> None:
@@ -136,11 +134,11 @@ def _draw_node(axes: Axes, node: Node, place: tuple[float, float], *, is_allowed
         )
     )
     axes.text(
-        x, y + _BOX_HEIGHT * 0.31, f"node {node.id}", ha="center", va="center", weight="bold", fontsize=9, zorder=3
+        x, y + _BOX_HEIGHT * 0.31, f"node {node.id}", ha="center", va="center", weight="bold", fontsize=10, zorder=3
     )
     tier = [f"tier {node.memory_tier}"] if with_tier and node.memory_tier is not None else []
     lines = [*_cpu_lines(node), _memory_line(node), *tier]
-    axes.text(x, y - _BOX_HEIGHT * 0.14, "\n".join(lines), ha="center", va="center", fontsize=7.5, zorder=3)
+    axes.text(x, y - _BOX_HEIGHT * 0.12, "\n".join(lines), ha="center", va="center", fontsize=8.5, zorder=3)
 
 
 def _face(node: Node) -> str:
@@ -185,7 +183,8 @@ def _draw_legend(axes: Axes, topology: Topology) -> None:
         )
 
 
-def _draw_matrix(axes: Axes, topology: Topology, colours: Colormap, scale: Normalize) -> None:
+def _draw_matrix(axes: Axes, topology: Topology, shade: Shade) -> None:
+    from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
 
     count = len(topology.nodes)
@@ -201,10 +200,19 @@ def _draw_matrix(axes: Axes, topology: Topology, colours: Colormap, scale: Norma
     axes.set_yticks([index + 0.5 for index in range(count)], labels)
     for row, values in enumerate(topology.distances):
         for column, value in enumerate(values):
-            colour = "white" if value is None else colours(scale(value))
+            colour = "white" if value is None else shade(value)
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
             if count <= MAX_NUMBERS:
-                # The map's colours are dark from about two thirds on.
-                ink = "white" if value is not None and scale(value) > 0.65 else "black"
+                ink = "white" if sum(to_rgb(colour)) < 1.3 else "black"
                 shown = "?" if value is None else str(value)
                 axes.text(column + 0.5, row + 0.5, shown, ha="center", va="center", color=ink, fontsize=size)
+    if count > MAX_NUMBERS:
+        _draw_colour_key(axes, topology, shade)
+
+
+def _draw_colour_key(axes: Axes, topology: Topology, shade: Shade) -> None:
+    from matplotlib.patches import Patch
+
+    known = sorted({value for row in topology.distances for value in row if value is not None})
+    handles = [Patch(facecolor=shade(value), label=str(value)) for value in known]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=8, frameon=False, fontsize=9)

@@ -11,7 +11,7 @@ from numabench.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from numabench.host.topology import AccessClass, HugePages, Node, Topology
+    from numabench.host.topology import AccessClass, Node, Topology
 
 WIDTH = 100
 _CPUS_WIDTH = 44
@@ -24,6 +24,7 @@ def render(topology: Topology) -> str:
         _node_table(topology),
         _distance_lines(topology),
         _access_lines(topology),
+        _huge_page_lines(topology),
         _limit_lines(topology),
         [line for remark in remarks(topology) for line in _wrap(f"warning: {remark}", indent="         ")],
     ]
@@ -68,16 +69,16 @@ def _node_remarks(topology: Topology) -> Iterator[str]:
     )
     yield from _said_of((node.id for node in nodes if not node.has_cpus), "has no online CPUs", "have no online CPUs")
     yield from _said_of(
-        (node.id for node in nodes if node.id not in allowed),
+        (node.id for node in nodes if node.has_memory and node.id not in allowed),
         "is outside the caller's cpuset",
         "are outside the caller's cpuset",
     )
     for node in nodes:
         if node.offline_cpus:
-            yield f"{_cpus(node.offline_cpus)} offline, of node {node.id}"
+            yield f"{_cpus(node.offline_cpus)} offline (node {node.id})"
         barred = set(node.cpus) - set(topology.allowed_cpus)
         if barred:
-            yield f"{_cpus(barred)} of node {node.id} not allowed to the caller"
+            yield f"{_cpus(barred)} not allowed to the caller (node {node.id})"
 
 
 def _said_of(node_ids: Iterable[int], of_one: str, of_many: str) -> Iterator[str]:
@@ -104,15 +105,13 @@ def _distance_remarks(topology: Topology) -> Iterator[str]:
 
 
 def _node_table(topology: Topology) -> list[str]:
-    pools = any(pool.total for node in topology.nodes for pool in node.huge_pages)
     cpus = [_wrap(format_ids(node.cpus) or "-", width=_CPUS_WIDTH) for node in topology.nodes]
     width = max(len("cpus"), *(len(line) for lines in cpus for line in lines))
-    lines = [f"node  {'cpus':<{width}}  {'size':>9}  {'free':>9}  tier{'  huge pages (free)' if pools else ''}"]
+    lines = [f"node  {'cpus':<{width}}  {'size':>9}  {'free':>9}  tier"]
     for node, (first, *rest) in zip(topology.nodes, cpus, strict=True):
         tier = "-" if node.memory_tier is None else str(node.memory_tier)
-        huge = "  " + _pools(node.huge_pages) if pools else ""
         sizes = f"{_size(node, node.size_bytes):>9}  {_size(node, node.free_bytes):>9}"
-        lines.append(f"{node.id:>4}  {first:<{width}}  {sizes}  {tier:>4}{huge}")
+        lines.append(f"{node.id:>4}  {first:<{width}}  {sizes}  {tier:>4}")
         lines.extend(f"      {line}" for line in rest)
     return lines
 
@@ -121,9 +120,12 @@ def _size(node: Node, size_bytes: int) -> str:
     return format_bytes(size_bytes) if node.memory_known else "?"
 
 
-def _pools(huge_pages: Iterable[HugePages]) -> str:
-    used = [pool for pool in huge_pages if pool.total]
-    return ", ".join(f"{pool.total} x {format_bytes(pool.page_bytes)} ({pool.free})" for pool in used) or "-"
+def _huge_page_lines(topology: Topology) -> list[str]:
+    pools = [(node, pool) for node in topology.nodes for pool in node.huge_pages if pool.total]
+    lines = [
+        f"  node {node.id}: {pool.total} of {format_bytes(pool.page_bytes)}, {pool.free} free" for node, pool in pools
+    ]
+    return ["huge pages", *lines] if lines else []
 
 
 def _distance_lines(topology: Topology) -> list[str]:
