@@ -49,7 +49,9 @@ def run(
     interval: Annotated[
         str, typer.Option(help="Time between samples; stretched to cost at most 1 % of a CPU.")
     ] = "250ms",
-    sample_pages: Annotated[int, typer.Option(min=16, max=65536, help="Pages asked for per sample.")] = 512,
+    sample_pages: Annotated[
+        int | None, typer.Option(min=16, max=65536, help="Pages asked for per sample. [default: 512, emulated: 128]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31, help="Of order and samples. [default: random]")] = None,
     balancing: Annotated[
         int, typer.Option(min=0, max=3, help="kernel.numa_balancing while the trials run (numa(7), sysctl kernel.rst).")

@@ -30,7 +30,8 @@ class Sampler:
     """Samples one trial. Pages are asked for by move_pages(2) with no target, which moves nothing.
 
     A random sample of pages is drawn anew each time, since one drawn once would keep its error for the whole trial.
-    The time to the next sample is the interval asked for, stretched so that sampling stays below 1 % of one CPU.
+    The time to the next sample is the interval asked for, stretched so that all samples between GO and stop together
+    stay below 1 % of one CPU. The ones before GO and after the stop disturb nobody and are not charged.
     """
 
     def __init__(
@@ -51,12 +52,39 @@ class Sampler:
         self._samplers: list[tuple[list[int], placement.PageSampler]] = []
         self._sampled: tuple[Slice, ...] = ()
         self._cpu_ns = 0
-        self._began_ns = time.monotonic_ns()
+        self._last_cost_ns = 0
+        self._charged = 0
+        self._went_ns = self._stopped_ns = time.monotonic_ns()
         self.samples: list[dict[str, Any]] = []
-        self.due = time.monotonic()
+        self.due = 0.0
+
+    def baseline(self) -> None:
+        """Take the sample before GO."""
+        self._take()
+
+    def go(self) -> None:
+        """GO is said: from here on samples are charged."""
+        self._went_ns = time.monotonic_ns()
+        self._set_due()
 
     def sample(self) -> None:
         """Take one sample now and set when the next is due."""
+        self._take()
+        self._cpu_ns += self._last_cost_ns
+        self._charged += 1
+        self._set_due()
+
+    def stop(self) -> None:
+        """The work has stopped: take the last sample."""
+        self._stopped_ns = time.monotonic_ns()
+        self._take()
+
+    def _set_due(self) -> None:
+        """The next is due after the interval, and not before it can be afforded if it costs what the last one did."""
+        afforded_ns = self._went_ns + (self._cpu_ns + self._last_cost_ns) / CPU_SHARE
+        self.due = max(time.monotonic() + self._interval_s, afforded_ns / NS_PER_S)
+
+    def _take(self) -> None:
         began_ns = time.thread_time_ns()
         self._follow(self._subject.slices())
         pages: list[tuple[int, ...]] = [()] * len(self._sampled)
@@ -77,9 +105,7 @@ class Sampler:
         if self._subject.memory_changes:
             sample["slice_bytes"] = [piece.size_bytes for piece in self._sampled]
         self.samples.append(sample)
-        cost_ns = time.thread_time_ns() - began_ns
-        self._cpu_ns += cost_ns
-        self.due = time.monotonic() + max(self._interval_s, cost_ns / NS_PER_S / CPU_SHARE)
+        self._last_cost_ns = time.thread_time_ns() - began_ns
 
     def _follow(self, slices: tuple[Slice, ...]) -> None:
         if slices == self._sampled:
@@ -103,11 +129,11 @@ class Sampler:
         return found
 
     def cost(self) -> dict[str, Any]:
-        """How many samples, how far apart on average, and what share of one CPU they took."""
-        elapsed_ns = max(time.monotonic_ns() - self._began_ns, 1)
+        """How many samples, how far apart on average, and what share of one CPU those between GO and stop took."""
+        elapsed_ns = max(self._stopped_ns - self._went_ns, 1)
         return {
             "samples": len(self.samples),
-            "interval_ns": elapsed_ns // max(len(self.samples), 1),
+            "interval_ns": elapsed_ns // (self._charged + 1),
             "cpu_ns": self._cpu_ns,
             "busy": self._cpu_ns / elapsed_ns,
         }

@@ -59,8 +59,9 @@ class _Trial:
             interval_s=self.plan.interval_s,
             seed=self.plan.seed,
         )
-        self.sampler.sample()
+        self.sampler.baseline()
         self.subject.go()
+        self.sampler.go()
         self._sample_until_stop(self.sampler)
         counters.settle(self.root)
         self.counters["after"] = counters.snapshot(self.root, self.plan.nodes, self.subject.pids())
@@ -85,7 +86,7 @@ class _Trial:
             if time.monotonic() >= sampler.due:
                 sampler.sample()
             self.progress.status(self._where(sampler, time.monotonic() - went))
-        sampler.sample()
+        sampler.stop()
 
     def _where(self, sampler: Sampler, elapsed_s: float) -> str:
         latest, first = sampler.samples[-1], sampler.samples[0]

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from numabench.errors import WorkloadError
+from numabench.host import processes
 from numabench.host.root import LIVE, Root
 from numabench.process import Process, describe_exit
 from numabench.workload.launch import launch_pinned
@@ -81,35 +82,19 @@ class ForeignProgram:
 
     def pids(self) -> tuple[int, ...]:
         """It and its descendants, at most 256."""
-        if self._process is None:
-            return ()
-        found: list[int] = []
-        waiting = [self._process.pid]
-        while waiting and len(found) < _MAX_PROCESSES:
-            pid = waiting.pop()
-            tasks = self._root.names(f"/proc/{pid}/task")
-            if not tasks:
-                continue
-            found.append(pid)
-            for task in tasks:
-                children = self._root.read_or_none(f"/proc/{pid}/task/{task}/children")
-                waiting += [int(child) for child in (children or "").split()]
-        return tuple(sorted(found))
+        return () if self._process is None else processes.tree(self._process.pid)[:_MAX_PROCESSES]
 
     def threads(self) -> tuple[tuple[int, int], ...]:
         """All threads of all its processes."""
-        return tuple((pid, int(task)) for pid in self.pids() for task in self._root.names(f"/proc/{pid}/task"))
+        return tuple((pid, tid) for pid in self.pids() for tid in processes.threads(self._root, pid))
 
     def slices(self) -> tuple[Slice, ...]:
-        """Its anonymous private writable mappings (proc_pid_maps(5)), without the kernel's own."""
-        found: list[Slice] = []
-        for pid in self.pids():
-            for line in (self._root.read_or_none(f"/proc/{pid}/maps") or "").splitlines():
-                fields = line.split(maxsplit=5)
-                name = fields[5] if len(fields) > 5 else ""
-                if fields[1].startswith("rw") and fields[1].endswith("p") and (not name or name.startswith("[")):
-                    low, high = (int(bound, 16) for bound in fields[0].split("-"))
-                    found.append(Slice(pid, low, high - low))
+        """Its writable, private and anonymous memory."""
+        found = [
+            Slice(pid, address, size_bytes)
+            for pid in self.pids()
+            for address, size_bytes in processes.private_mappings(self._root, pid)
+        ]
         return tuple(sorted(found, key=lambda piece: -piece.size_bytes)[:_MAX_SLICES])
 
     def stamps(self) -> dict[str, int | None]:

@@ -28,6 +28,11 @@ def numabench(*words: str, timeout_s: float = 600.0) -> process.Completed:
     return process.run([sys.executable, "-m", "numabench", *words], timeout_s=timeout_s)
 
 
+def final_residency(trial: dict[str, Any]) -> float:
+    """The share of sampled pages on their thread's node at the end."""
+    return float(trial["page_residency"]["convergence"]["points"][-1]["share"])
+
+
 class Recorded:
     """A run that took place: its report, what was said, and its directory."""
 
@@ -71,7 +76,7 @@ def test_default_starts_on_its_start_node_and_converges_by_moving_half_of_the_pa
     whole = 256 * MIB // PAGE
     assert pages["before"]["nodes"] == {"1": whole}
     assert pages["after"]["nodes"]["0"] == pytest.approx(whole / 2, rel=0.1)
-    assert trial["page_residency"]["final_share"] > 0.9
+    assert final_residency(trial) > 0.9
 
 
 def test_the_report_and_the_guests_vmstat_agree_on_the_pages_moved(numa02: Recorded) -> None:
@@ -80,7 +85,7 @@ def test_the_report_and_the_guests_vmstat_agree_on_the_pages_moved(numa02: Recor
     delta = counters["after"]["vmstat"]["numa_pages_migrated"] - counters["before"]["vmstat"]["numa_pages_migrated"]
     confirmed = sum(numa02.record(trial["index"])["pages"]["moved"].values())
     assert trial["counts"]["kernel"]["misplaced"] == delta
-    assert trial["counts"]["confirmed_pages"] == confirmed
+    assert trial["counts"]["confirmed"] == confirmed
     assert delta == pytest.approx(confirmed, rel=0.05)
 
 
@@ -89,13 +94,13 @@ def test_hard_moves_none(numa02: Recorded) -> None:
     record = numa02.record(trial["index"])
     assert record["pages"]["moved"] == {}
     assert record["pages"]["before"]["nodes"] == {"0": 128 * MIB // PAGE, "1": 128 * MIB // PAGE}
-    assert trial["page_residency"]["final_share"] == 1.0
+    assert final_residency(trial) == 1.0
 
 
 def test_inverse_stays_remote(numa02: Recorded) -> None:
     (trial,) = numa02.trials("inverse")
     assert numa02.record(trial["index"])["pages"]["moved"] == {}
-    assert trial["page_residency"]["final_share"] == 0.0
+    assert final_residency(trial) == 0.0
 
 
 def test_every_byte_is_where_it_was_stored(numa02: Recorded) -> None:
@@ -107,7 +112,7 @@ def test_every_byte_is_where_it_was_stored(numa02: Recorded) -> None:
 def test_sampling_stays_within_its_share_of_a_cpu(numa02: Recorded) -> None:
     for trial in numa02.report["trials"]:
         assert trial["sampler"]["samples"] > 3
-        assert trial["sampler"]["busy_share"] < 0.02
+        assert trial["sampler"]["busy_share"] <= 0.01
 
 
 def test_the_knobs_are_told_and_the_run_is_complete(numa02: Recorded) -> None:

@@ -1,0 +1,39 @@
+"""The processes, threads and private memory of a program that is seen from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numabench.host.root import Root
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """A process and its descendants that live, by number; none when it has ended."""
+    import psutil
+
+    try:
+        top = psutil.Process(pid)
+        family = [top, *top.children(recursive=True)]
+        return tuple(sorted(each.pid for each in family if each.status() != psutil.STATUS_ZOMBIE))
+    except psutil.NoSuchProcess:
+        return ()
+
+
+def threads(root: Root, pid: int) -> tuple[int, ...]:
+    """The threads of a process; none when it has ended."""
+    return root.numbers(f"/proc/{pid}/task", "")
+
+
+def private_mappings(root: Root, pid: int) -> tuple[tuple[int, int], ...]:
+    """The (address, bytes) of a process's writable, private and anonymous memory (proc_pid_maps(5)).
+
+    Reads the list of mappings and no page tables, unlike numa_maps and smaps.
+    """
+    found = []
+    for line in (root.read_or_none(f"/proc/{pid}/maps") or "").splitlines():
+        bounds, access, _, _, _, *name = line.split(maxsplit=5)
+        if access.startswith("rw") and access.endswith("p") and (not name or name[0].startswith("[")):
+            low, high = (int(bound, 16) for bound in bounds.split("-"))
+            found.append((low, high - low))
+    return tuple(found)
