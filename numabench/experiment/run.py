@@ -9,7 +9,7 @@ from numabench import store
 from numabench.errors import CannotRun, NumabenchError
 from numabench.experiment.plan import FOREIGN, Plan
 from numabench.experiment.trial import run_trial
-from numabench.host import knobs
+from numabench.host import knobs, libnuma
 from numabench.host.identity import identity
 from numabench.host.root import LIVE, Root
 from numabench.workload import build
@@ -38,7 +38,7 @@ def run_plan(
     ending = {"status": "failed", "message": "it ended before its last trial"}
     applied = knobs.apply(dict(plan.knobs), root=root, on_write=progress.say)
     try:
-        with applied:
+        with applied, libnuma.kept_from_balancing():
             writer.write_run(_run_record(plan, run_id, topology, applied, root))
             for index, (placement, role) in enumerate(plan.order, 1):
                 progress.say(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numabench.workload.subject import Slice, Subject
 
 CPU_SHARE = 0.01
+# A sample that costs more than the last one did must not go beyond the bound.
+AIMED_SHARE = 0.8 * CPU_SHARE
 VMSTAT_KEYS = (
     "numa_pages_migrated",
     "pgmigrate_success",
@@ -59,7 +61,9 @@ class Sampler:
         self.due = 0.0
 
     def baseline(self) -> None:
-        """Take the sample before GO."""
+        """Take the sample before GO; one before that is thrown away, since first steps cost more than later ones."""
+        self._take()
+        self.samples.clear()
         self._take()
 
     def go(self) -> None:
@@ -81,7 +85,7 @@ class Sampler:
 
     def _set_due(self) -> None:
         """The next is due after the interval, and not before it can be afforded if it costs what the last one did."""
-        afforded_ns = self._went_ns + (self._cpu_ns + self._last_cost_ns) / CPU_SHARE
+        afforded_ns = self._went_ns + (self._cpu_ns + self._last_cost_ns) / AIMED_SHARE
         self.due = max(time.monotonic() + self._interval_s, afforded_ns / NS_PER_S)
 
     def _take(self) -> None:

@@ -282,6 +282,22 @@ def set_mempolicy(mode: str, nodes: Sequence[int] = (), flags: Sequence[str] = (
         raise _failed("set_mempolicy", _policy_text(mode, nodes, flags), nodes=nodes)
 
 
+@contextlib.contextmanager
+def kept_from_balancing() -> Iterator[None]:
+    """Have automatic balancing leave the calling thread's memory alone, so that what it migrates is not ours.
+
+    It neither scans nor moves memory under a strict policy without MPOL_F_NUMA_BALANCING (set_mempolicy(2);
+    vma_policy_mof() in mm/mempolicy.c): the thread is bound to all the nodes it may use. Threads and programs started
+    meanwhile inherit that.
+    """
+    before = get_mempolicy()
+    set_mempolicy("bind", nodes_allowed())
+    try:
+        yield
+    finally:
+        set_mempolicy(before.mode, before.nodes, before.flags)
+
+
 def _policy_text(mode: str, nodes: Sequence[int], flags: Sequence[str]) -> str:
     return "|".join((mode, *flags)) + (f", nodes={format_ids(nodes)}" if nodes else "")
 

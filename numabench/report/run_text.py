@@ -145,7 +145,8 @@ def _speed(page: Page, placement: PlacementSummary, shown: TrialSummary, is_gues
         page.item("MB/s", f"none: {found.reason}", 2)
         return
     if placement.mb_per_s is None:
-        page.item("MB/s", f"at least {found.low_mb_per_s:.4g}{guest}: it was over within {found.samples} samples", 2)
+        why = "it was over between two samples" if found.samples < 2 else f"it was over within {found.samples} samples"
+        page.item("MB/s", f"at least {found.low_mb_per_s:.4g}{guest}: {why}", 2)
         return
     page.item("MB/s", _spread(placement.mb_per_s, lambda rate: f"{rate:.4g}") + guest, 2)
     high = "no bound" if found.high_mb_per_s is None else f"{found.high_mb_per_s:.4g}"

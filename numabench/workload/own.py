@@ -7,6 +7,7 @@ import os
 import select
 import tempfile
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from numabench.errors import CannotRun, WorkloadError
@@ -33,7 +34,8 @@ class OwnWorkload:
         self.argv = tuple(argv)
         self._cpus = tuple(cpus)
         self._reader = EventReader(name)
-        self._events: list[Event] = []
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._last = "none"
         self._stack = contextlib.ExitStack()
         self._process: Process | None = None
         self._exit_status: int | None = None
@@ -63,7 +65,7 @@ class OwnWorkload:
 
     def wait_ready(self, deadline: float) -> None:
         """Wait for its memory to be touched and its threads to stand at the barrier."""
-        while not self._seen("ready"):
+        while not self._events["ready"]:
             if not self._read(deadline - time.monotonic()) and time.monotonic() >= deadline:
                 raise WorkloadError(f"{self.name} was not ready in time and was ended")
 
@@ -112,16 +114,18 @@ class OwnWorkload:
             return False
         data = os.read(self._out, _READ_BYTES)
         if data:
-            self._events += self._reader.feed(data)
+            for event in self._reader.feed(data):
+                self._last = event["event"]
+                self._events[self._last].append(event)
             return True
-        if not self._seen("end"):
+        if not self._events["end"]:
             assert self._process is not None
             self._exit_status = self._process.wait(_EXIT_PATIENCE_S)
             raise self._failure()
         return False
 
     def _failure(self) -> Exception:
-        told = next((event for event in self._events if event["event"] == "error"), None)
+        told = self._first("error")
         if told is not None and told.get("code") == "cannot-run":
             return CannotRun(self.name, (str(told.get("message")),))
         if told is not None:
@@ -130,40 +134,31 @@ class OwnWorkload:
         self._stderr.seek(0)
         words = self._stderr.read().decode(errors="replace").strip().splitlines()[-_LAST_WORDS:]
         said = "; it said: " + " / ".join(words) if words else ""
-        return WorkloadError(f"{self.name} {how} after its line '{self._last()}'{said}")
-
-    def _last(self) -> str:
-        return str(self._events[-1]["event"]) if self._events else "none"
-
-    def _seen(self, name: str) -> bool:
-        return any(event["event"] == name for event in self._events)
-
-    def _of(self, name: str) -> list[Event]:
-        return [event for event in self._events if event["event"] == name]
+        return WorkloadError(f"{self.name} {how} after its line '{self._last}'{said}")
 
     def _first(self, name: str) -> Event | None:
-        return next(iter(self._of(name)), None)
+        return next(iter(self._events[name]), None)
 
     def _all_stopped(self) -> bool:
         start = self._first("start")
-        return start is not None and len(self._of("stop")) >= int(start["processes"])
+        return start is not None and len(self._events["stop"]) >= int(start["processes"])
 
     def pids(self) -> tuple[int, ...]:
         """The processes that hold slices."""
-        return tuple(sorted({event["pid"] for event in self._of("slice")}))
+        return tuple(sorted({event["pid"] for event in self._events["slice"]}))
 
     def threads(self) -> tuple[tuple[int, int], ...]:
         """Its threads by their number in the slices."""
-        ordered = sorted(self._of("thread"), key=lambda event: int(event["thread"]))
+        ordered = sorted(self._events["thread"], key=lambda event: int(event["thread"]))
         return tuple((event["pid"], event["tid"]) for event in ordered)
 
     def slices(self) -> tuple[Slice, ...]:
         """The memory its threads store to."""
-        return tuple(Slice(event["pid"], event["addr"], event["bytes"]) for event in self._of("slice"))
+        return tuple(Slice(event["pid"], event["addr"], event["bytes"]) for event in self._events["slice"])
 
     def stamps(self) -> dict[str, int | None]:
         """Its own stamps of ready, go and stop; of several processes the first go and the last ready and stop."""
-        times = {name: [int(event["t_ns"]) for event in self._of(name)] for name in ("ready", "go", "stop")}
+        times = {name: [int(event["t_ns"]) for event in self._events[name]] for name in ("ready", "go", "stop")}
         return {
             "ready": max(times["ready"], default=None),
             "go": min(times["go"], default=None),
@@ -172,16 +167,16 @@ class OwnWorkload:
 
     def record(self) -> dict[str, Any]:
         """What it said of itself."""
-        checks = self._of("check")
+        checks = self._events["check"]
         wrong = next((check["first_wrong"] for check in checks if check["first_wrong"]), None)
         return {
             "argv": list(self.argv),
             "pid": self._process.pid if self._process else None,
             "exit_status": self._exit_status,
             "workload": self._first("start"),
-            "threads": self._of("thread"),
-            "slices": self._of("slice"),
-            "done": self._of("done"),
+            "threads": self._events["thread"],
+            "slices": self._events["slice"],
+            "done": self._events["done"],
             "check": {
                 "bytes": sum(check["bytes"] for check in checks),
                 "wrong": sum(check["wrong"] for check in checks),
@@ -189,7 +184,7 @@ class OwnWorkload:
             }
             if checks
             else None,
-            "first_touch": _added(self._of("first_touch")),
+            "first_touch": _added(self._events["first_touch"]),
         }
 
     def output(self) -> bytes:

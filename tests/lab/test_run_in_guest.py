@@ -37,7 +37,7 @@ class Recorded:
     """A run that took place: its report, what was said, and its directory."""
 
     def __init__(self, results: Path, *words: str) -> None:
-        self.ended = numabench("run", *words, "--results", str(results), "--json")
+        self.ended = numabench("run", "--results", str(results), "--json", *words)
         assert self.ended.stdout, self.ended.stderr
         self.report: dict[str, Any] = json.loads(self.ended.stdout)
         self.run: Run = store.load(self.report["path"])

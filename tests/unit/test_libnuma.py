@@ -272,3 +272,13 @@ def test_libnumas_version_is_the_installed_ones() -> None:
     if described is None:
         pytest.skip("numa.pc is not where Debian has it")
     assert f"Version: {libnuma.version()}" in described
+
+
+def test_keeping_from_balancing_binds_the_thread_and_gives_back_its_policy() -> None:
+    libnuma.set_mempolicy("preferred", (0,))
+    try:
+        with libnuma.kept_from_balancing():
+            assert libnuma.get_mempolicy() == libnuma.MemoryPolicy("bind", libnuma.nodes_allowed())
+        assert libnuma.get_mempolicy() == libnuma.MemoryPolicy("preferred", (0,))
+    finally:
+        libnuma.set_mempolicy("default")
