@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -10,35 +11,41 @@ _QUIET_PERIOD_S = 10.0
 
 
 class StderrProgress:
-    """Shows what a run says. On a terminal the status is one line, rewritten; elsewhere a line every 10 s."""
+    """Shows what a run says. On a terminal the status is one line, rewritten; elsewhere a line every 10 s.
+
+    A reader that goes away (`2>&1 | head`) does not end the run.
+    """
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
         self._shown = ""
         self._last_status = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self._clear()
-        print(text, file=sys.stderr, flush=True)
+        self.clear()
+        self._write(f"{text}\n")
         self._last_status = time.monotonic()
 
     def status(self, text: str) -> None:
         """Show where the run is."""
-        if self._terminal:
-            self._clear()
+        if self._is_terminal:
+            self.clear()
             width = shutil.get_terminal_size().columns - 1
             self._shown = f"  {text}"[:width]
-            print(self._shown, end="", file=sys.stderr, flush=True)
+            self._write(self._shown)
         elif time.monotonic() - self._last_status >= _QUIET_PERIOD_S:
             self._last_status = time.monotonic()
-            print(f"  {text}", file=sys.stderr, flush=True)
+            self._write(f"  {text}\n")
 
-    def done(self) -> None:
+    def clear(self) -> None:
         """Take the status away."""
-        self._clear()
-
-    def _clear(self) -> None:
         if self._shown:
-            print("\r" + " " * len(self._shown) + "\r", end="", file=sys.stderr, flush=True)
+            self._write("\r" + " " * len(self._shown) + "\r")
             self._shown = ""
+
+    @staticmethod
+    def _write(text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()

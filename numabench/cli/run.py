@@ -122,7 +122,7 @@ def run(
         else:
             path = _run_here(request, results, run_id, topology, progress)
     finally:
-        progress.done()
+        progress.clear()
     if record_only:
         print(path)
         return

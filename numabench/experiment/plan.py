@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PLACEMENTS = ("default", "hard", "inverse", "inverse-compat")
 ALL_PLACEMENTS = ("default", "hard", "inverse")
 THP_MODES = ("default", "always", "never")
+MAPPINGS = ("one", "per-thread")
 FOREIGN = "foreign"
 # A node must keep room for the kernel and everybody else while a workload fills it.
 USABLE_SHARE = 0.75
@@ -224,6 +225,10 @@ def _check_request(request: Request) -> None:
             raise UsageError(f"there is no placement '{placement}'", f"choose from {', '.join(PLACEMENTS)}")
     if request.thp not in THP_MODES:
         raise UsageError(f"there is no THP mode '{request.thp}'", f"choose from {', '.join(THP_MODES)}")
+    if request.mapping not in MAPPINGS:
+        raise UsageError(f"there is no mapping '{request.mapping}'", f"choose from {', '.join(MAPPINGS)}")
+    if request.mapping != "one" and request.workload != "memset":
+        raise UsageError(f"--mapping {request.mapping} is for memset alone", "leave it out")
     if request.workload == FOREIGN:
         _check_foreign(request)
 

@@ -181,6 +181,8 @@ def test_nodes_whose_cpus_the_cpuset_denies_cannot_run() -> None:
         {"placements": ("sideways",)},
         {"thp": "sometimes"},
         {"start_node": 7},
+        {"mapping": "many"},
+        {"mapping": "per-thread"},
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(options: dict[str, object]) -> None:
