@@ -114,6 +114,7 @@ def run(
         if no_tune
         else tuple((name, _number(name, value)) for name, value in knobs.items() if value is not None),
     )
+    planning.check_request(request)
     topology = host_topology.read()
     progress = StderrProgress()
     try:

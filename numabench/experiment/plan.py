@@ -111,9 +111,14 @@ def asked_nodes(text: str) -> int | tuple[int, ...]:
 
 
 def guest_nodes(request: Request) -> int:
-    """How many nodes a guest needs to serve the request: in a guest they are numbered from 0."""
+    """How many nodes a guest needs to serve the request: in a guest they are numbered from 0.
+
+    Raises `UsageError` where the start node would not be among them.
+    """
     asked = asked_nodes(request.nodes)
-    return asked if isinstance(asked, int) else max(asked) + 1
+    named = tuple(range(asked)) if isinstance(asked, int) else asked
+    check_start(request.start_node, named)
+    return max(named) + 1
 
 
 def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
@@ -219,7 +224,9 @@ def _trial_order(placements: tuple[str, ...], warmup: int, repeats: int, seed: i
     return tuple(order)
 
 
-def _check_request(request: Request) -> None:
+def check_request(request: Request) -> None:
+    """Refuse, with `UsageError`, what no machine could run."""
+    asked_nodes(request.nodes)
     for placement in request.placements:
         if placement not in PLACEMENTS:
             raise UsageError(f"there is no placement '{placement}'", f"choose from {', '.join(PLACEMENTS)}")
@@ -254,7 +261,7 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
 
     Raises `UsageError` for a request that cannot be meant, and `CannotRun` where this machine does not serve it.
     """
-    _check_request(request)
+    check_request(request)
     nodes = _choose_nodes(request, topology)
     allowed = set(topology.allowed_cpus)
     cpus = tuple(sorted(cpu for node in topology.nodes if node.id in nodes for cpu in node.cpus if cpu in allowed))
@@ -322,9 +329,14 @@ def _check_binds(request: Request, spec: Workload, topology: Topology, nodes: tu
 def _choose_start(request: Request, nodes: tuple[int, ...]) -> int:
     if request.start_node is None:
         return nodes[0]
-    if request.start_node not in nodes:
+    check_start(request.start_node, nodes)
+    return request.start_node
+
+
+def check_start(start_node: int | None, nodes: tuple[int, ...]) -> None:
+    """Refuse, with `UsageError`, a start node that is not among the run's nodes."""
+    if start_node is not None and start_node not in nodes:
         raise UsageError(
-            f"--start-node {request.start_node} is not one of the run's nodes ({format_ids(nodes)})",
+            f"--start-node {start_node} is not one of the run's nodes ({format_ids(nodes)})",
             "choose one of them, or name the nodes as --nodes 0,1",
         )
-    return request.start_node

@@ -123,6 +123,7 @@ def test_the_knob_is_set_for_the_run_and_put_back(tmp_path: Path) -> None:
         (("numa02", "--duration", "0s"), 2, "out of range"),
         (("numa02", "--timeout", "1y"), 2, "is not a duration"),
         (("numa02", "--placement", "sideways"), 2, "there is no placement 'sideways'"),
+        (("numa02", "--lab", "--start-node", "2"), 2, "--start-node 2 is not one of the run's nodes (0-1)"),
         (("numa02", "--native", "--nodes", "1", "--size", "1T"), 77, "do not fit"),
         (("numa02", "--native", "--nodes", "1", "--start-node", "3"), 2, "is not one of the run's nodes"),
         (("numa02", "--native", "--nodes", "1", "--mapping", "many"), 2, "mapping"),
