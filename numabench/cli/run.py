@@ -152,8 +152,8 @@ def _needs_guest(request: Request, topology: Topology, progress: StderrProgress)
 
     lacking = requirements()
     if lacking:
-        raise CannotRun(request.workload, (*reasons, "nor can a guest run here: " + "; ".join(lacking)), INSTALL_HINT)
-    progress.say(f"{request.workload} {'; '.join(reasons)}: it runs in an emulated guest")
+        raise CannotRun(request.name, (*reasons, "nor can a guest run here: " + "; ".join(lacking)), INSTALL_HINT)
+    progress.say(f"{request.name} {'; '.join(reasons)}: it runs in an emulated guest")
     return True
 
 
@@ -182,11 +182,10 @@ def _run_in_guest(
     from numabench.lab.delegate import run_in_guest
     from numabench.workload import build, catalog
 
-    name = Path(request.command[0]).name if request.command else catalog.find(request.workload).name
-    chosen_id = run_id or store.new_run_id(name)
-    store.check_writable(results)
     if not request.command:
-        build.build(request.workload)
+        build.build(catalog.find(request.workload).name)
+    chosen_id = run_id or store.new_run_id(request.name)
+    store.check_writable(results)
     own, mark, command = _split(sys.argv[1:])
     argv = [*own, *RECORD_HERE, "--run-id", chosen_id, "--results", str(results.resolve()), *mark, *command]
     trials = len(request.placements) * (request.repeats + request.warmup)

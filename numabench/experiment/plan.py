@@ -55,6 +55,11 @@ class Request:
     seed: int | None = None
     knobs: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The workload's name, or the foreign program's."""
+        return _name(self.workload, self.command)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,11 +93,15 @@ class Plan:
     @property
     def name(self) -> str:
         """The workload's name, or the foreign program's."""
-        return self.workload if self.workload != FOREIGN else PurePath(self.command[0]).name
+        return _name(self.workload, self.command)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {**asdict(self), "knobs": dict(self.knobs)}
+
+
+def _name(workload: str, command: tuple[str, ...]) -> str:
+    return PurePath(command[0]).name if workload == FOREIGN else workload
 
 
 def asked_nodes(text: str) -> int | tuple[int, ...]:
@@ -161,7 +170,7 @@ def _is_usable(node: Node, topology: Topology) -> bool:
 def _choose_nodes(request: Request, topology: Topology) -> tuple[int, ...]:
     reasons = missing_nodes(request, topology)
     if reasons:
-        raise CannotRun(request.workload, reasons)
+        raise CannotRun(request.name, reasons)
     asked = asked_nodes(request.nodes)
     if not isinstance(asked, int):
         return asked
@@ -266,7 +275,7 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
     allowed = set(topology.allowed_cpus)
     cpus = tuple(sorted(cpu for node in topology.nodes if node.id in nodes for cpu in node.cpus if cpu in allowed))
     if not cpus:
-        raise CannotRun(request.workload, (f"node {format_ids(nodes)} has no CPUs that the caller may use",))
+        raise CannotRun(request.name, (f"node {format_ids(nodes)} has no CPUs that the caller may use",))
     seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
     start, size_bytes, threads, loops = None, 0, 0, 0
     duration_s, scaled = request.duration_s, []
