@@ -16,7 +16,6 @@ FIRST_SHARE, LAST_SHARE = 0.01, 0.99
 # Two counts agree within this share of the larger, or within one huge page.
 AGREE_SHARE = 0.05
 AGREE_PAGES = 512
-MIN_WINDOW_SAMPLES = 3
 
 AUTONUMA = "autonuma"
 MISPLACED = "numa_pages_migrated"
@@ -76,14 +75,13 @@ class Counts:
 class Throughput:
     """Confirmed MB/s (10^6 bytes) in the window in which the kernel's count went from 1 % to 99 % of its rise.
 
-    `start_s` and `end_s` are since GO. The window is known to the interval between samples: the true rate is between
-    `low_mb_per_s` and `high_mb_per_s` (None: no upper bound), and `mb_per_s` is what was between the two samples. Below
-    three samples it is None, and only the lower bound is known.
+    `start_s` and `end_s` are since GO, interpolated between the samples around them, which are at most `resolution_s`
+    apart: the true rate is between `low_mb_per_s` and `high_mb_per_s` (None: no upper bound). Where both fall between
+    the same two samples, `mb_per_s` is None and only the lower bound is known.
     """
 
     start_s: float
     end_s: float
-    samples: int
     resolution_s: float
     mb_per_s: float | None
     low_mb_per_s: float
@@ -173,6 +171,7 @@ def throughput(run: Run, trial: Trial) -> Throughput | Missing:
         for sample in trial.samples
         if (value := sample.vmstat.get(MISPLACED, sample.vmstat.get(ALL_REASONS))) is not None
     ]
+    series = [now for place, now in enumerate(series) if place == 0 or now[0] > series[place - 1][0]]
     if len(series) < 2 or series[-1][1] <= series[0][1]:
         return Missing("the kernel's count did not rise between two samples")
     return _window(series, go_ns, confirmed * run.page_bytes)
@@ -184,19 +183,20 @@ def _window(series: list[tuple[int, int]], go_ns: int, moved_bytes: int) -> Thro
     shares = [(value - base) / rise for _, value in series]
     first = next(place for place, share in enumerate(shares) if share > FIRST_SHARE)
     last = next(place for place, share in enumerate(shares) if share >= LAST_SHARE)
-    moved_mb = moved_bytes / BYTES_PER_MB
-    between_s, outer_s = times[last] - times[first], max(times[last] - times[first - 1], 1 / NS_PER_S)
-    inner_s = times[last - 1] - times[first]
-    window_mb = moved_mb * (LAST_SHARE - FIRST_SHARE)
-    enough = last - first + 1 >= MIN_WINDOW_SAMPLES and between_s > 0
+    start_s, end_s = (
+        times[place - 1]
+        + (times[place] - times[place - 1]) * (share - shares[place - 1]) / (shares[place] - shares[place - 1])
+        for place, share in ((first, FIRST_SHARE), (last, LAST_SHARE))
+    )
+    window_mb = moved_bytes / BYTES_PER_MB * (LAST_SHARE - FIRST_SHARE)
+    inner_s, outer_s = times[last - 1] - times[first], times[last] - times[first - 1]
     return Throughput(
-        start_s=times[first],
-        end_s=times[last],
-        samples=last - first + 1,
-        resolution_s=max(times[place] - times[place - 1] for place in range(first, last + 1)),
-        mb_per_s=moved_mb * (shares[last] - shares[first]) / between_s if enough else None,
+        start_s=start_s,
+        end_s=end_s,
+        resolution_s=max(times[place] - times[place - 1] for place in (first, last)),
+        mb_per_s=window_mb / (end_s - start_s) if last > first else None,
         low_mb_per_s=window_mb / outer_s,
-        high_mb_per_s=window_mb / inner_s if enough and inner_s > 0 else None,
+        high_mb_per_s=window_mb / inner_s if inner_s > 0 else None,
     )
 
 

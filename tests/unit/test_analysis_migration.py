@@ -71,12 +71,25 @@ def test_the_rate_is_of_the_window_and_bounded_by_the_samples_beside_it(tmp_path
     run = run_of(tmp_path)
     found = migration.throughput(run, run.trials[0])
     assert isinstance(found, migration.Throughput)
-    assert (found.start_s, found.end_s, found.samples, found.resolution_s) == (3.0, 7.0, 5, 1.0)
-    # A fifth of the pages a second.
+    # A fifth of the pages a second, from 2 s to 7 s.
+    assert found.start_s == pytest.approx(2.05, rel=1e-3)
+    assert found.end_s == pytest.approx(6.95, rel=1e-3)
+    assert found.resolution_s == 1.0
     assert found.mb_per_s == pytest.approx(MOVED_MB / 5, rel=1e-3)
     assert found.low_mb_per_s == pytest.approx(0.98 * MOVED_MB / 5)
     assert found.high_mb_per_s == pytest.approx(0.98 * MOVED_MB / 3)
     assert found.low_mb_per_s < MOVED_MB / 5 < found.high_mb_per_s
+
+
+@pytest.mark.parametrize("seen", [(0.0, 0.5, 0.5, 0.5, 1.0), (0.0, 0.02, 0.98, 1.0), (0.0, 0.0, 0.9, 0.95, 0.985, 1.0)])
+def test_the_rate_is_within_its_bounds_however_the_samples_fall(tmp_path: Path, seen: tuple[float, ...]) -> None:
+    samples = [synthetic_run.sample(2 * number, share) for number, share in enumerate(seen)]
+    run = run_of(tmp_path, samples=samples)
+    found = migration.throughput(run, run.trials[0])
+    assert isinstance(found, migration.Throughput)
+    assert found.mb_per_s is not None
+    assert found.low_mb_per_s <= found.mb_per_s
+    assert found.high_mb_per_s is None or found.mb_per_s <= found.high_mb_per_s
 
 
 def test_a_migration_between_two_samples_has_only_a_lower_bound(tmp_path: Path) -> None:
