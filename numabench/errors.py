@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_REGRESSION = 3
 EXIT_UNFIT = 4
 EXIT_CANNOT_RUN = 77
 EXIT_INTERRUPTED = 130

@@ -72,16 +72,22 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
 
 
+def require_program(name: str) -> str:
+    """The path of a program that can be started. Raises `CannotRun`, with the reason, for one that cannot."""
+    if "/" not in name and (found := find_program(name)):
+        return found
+    if "/" in name and os.access(name, os.X_OK) and not os.path.isdir(name):  # noqa: PTH112  beside os.access
+        return name
+    there = "/" in name and os.path.exists(name)  # noqa: PTH110
+    raise CannotRun(name, (f"the program {name} " + ("may not be executed" if there else "was not found"),))
+
+
 def _command(argv: Sequence[str]) -> sh.Command:
     import sh
 
     if os.environ.get(_DEBUG):
         print(f"+ {paste(argv)}", file=sys.stderr, flush=True)
-    path = argv[0] if "/" in argv[0] else find_program(argv[0])
-    try:
-        return sh.Command(path or argv[0])
-    except sh.CommandNotFound:
-        raise CannotRun(argv[0], (f"the program {argv[0]} was not found",)) from None
+    return sh.Command(require_program(argv[0]))
 
 
 class Process:

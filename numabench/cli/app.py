@@ -11,8 +11,9 @@ import typer
 
 from numabench import __version__
 from numabench.cli import lab, list_runs, report, run, topology, workloads
-from numabench.errors import EXIT_INTERRUPTED, NumabenchError
+from numabench.errors import EXIT_FAILED, EXIT_INTERRUPTED, NumabenchError
 from numabench.process import set_debug
+from numabench.report.escape import escape, escape_lines
 
 app = typer.Typer(
     name="numabench",
@@ -56,15 +57,28 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except NumabenchError as error:
-        print(f"numabench: {error}", file=sys.stderr)
+        print(f"numabench: {escape_lines(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("numabench: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our answer left (`numabench list | head`): not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        _drop_stdout()
+        where = escape(str(error.filename)) if error.filename else "cannot write the answer"
+        print(f"numabench: {where}: {error.strerror}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     sys.exit(0)
+
+
+def _drop_stdout() -> None:
+    """Have what is still buffered go nowhere, so that the interpreter does not fail on it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

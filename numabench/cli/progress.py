@@ -7,6 +7,8 @@ import shutil
 import sys
 import time
 
+from numabench.report.escape import escape, escape_lines
+
 _QUIET_PERIOD_S = 10.0
 
 
@@ -24,7 +26,7 @@ class StderrProgress:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.clear()
-        self._write(f"{text}\n")
+        self._write(f"{escape_lines(text)}\n")
         self._last_status = time.monotonic()
 
     def status(self, text: str) -> None:
@@ -32,11 +34,11 @@ class StderrProgress:
         if self._is_terminal:
             self.clear()
             width = shutil.get_terminal_size().columns - 1
-            self._shown = f"  {text}"[:width]
+            self._shown = f"  {escape(text)}"[:width]
             self._write(self._shown)
         elif time.monotonic() - self._last_status >= _QUIET_PERIOD_S:
             self._last_status = time.monotonic()
-            self._write(f"  {text}\n")
+            self._write(f"  {escape(text)}\n")
 
     def clear(self) -> None:
         """Take the status away."""
@@ -46,6 +48,7 @@ class StderrProgress:
 
     @staticmethod
     def _write(text: str) -> None:
+        """Write what was escaped by `say` and `status`."""
         with contextlib.suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,21 @@ if TYPE_CHECKING:
     from numabench.store import Run
 
 DEFAULT_RESULTS = Path("results")
-# What is added to the user's command line for the guest, followed by --run-id ID --results DIR.
-RECORD_HERE = ("--native", "--record-only")
-RECORD_HERE_WORDS = len(RECORD_HERE) + 4
+MAX_KNOB = 2**31 - 1
+# Emulated, a guest needs this long to boot and to start Python, and may be silent for so long before it is given up.
+GUEST_START_S = 300.0
+GUEST_SILENCE_S = 300.0
+# What a trial may take beyond its time: to be asked to stop, and to check its data.
+TRIAL_EXTRA_S = 180.0
+
+
+@dataclass(frozen=True)
+class GuestWish:
+    """What was asked of a guest, if one is taken."""
+
+    kernel: str | None = None
+    cpus_per_node: int = 1
+    memory_per_node_bytes: int | None = None
 
 
 def run(
@@ -54,12 +67,16 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31, help="Of order and samples. [default: random]")] = None,
     balancing: Annotated[
-        int, typer.Option(min=0, max=3, help="kernel.numa_balancing while the trials run (numa(7), sysctl kernel.rst).")
-    ] = 1,
-    scan_delay: Annotated[str | None, typer.Option(metavar="MS", help="Balancing's scan_delay_ms.")] = None,
-    scan_period_min: Annotated[str | None, typer.Option(metavar="MS", help="Balancing's scan_period_min_ms.")] = None,
-    scan_period_max: Annotated[str | None, typer.Option(metavar="MS", help="Balancing's scan_period_max_ms.")] = None,
-    scan_size: Annotated[str | None, typer.Option(metavar="MB", help="Balancing's scan_size_mb.")] = None,
+        int | None, typer.Option(min=0, max=3, help="kernel.numa_balancing while the trials run. [default: 1]")
+    ] = None,
+    scan_delay: Annotated[int | None, typer.Option(min=0, max=MAX_KNOB, metavar="MS", help="scan_delay_ms.")] = None,
+    scan_period_min: Annotated[
+        int | None, typer.Option(min=1, max=MAX_KNOB, metavar="MS", help="scan_period_min_ms.")
+    ] = None,
+    scan_period_max: Annotated[
+        int | None, typer.Option(min=1, max=MAX_KNOB, metavar="MS", help="scan_period_max_ms.")
+    ] = None,
+    scan_size: Annotated[int | None, typer.Option(min=1, max=MAX_KNOB, metavar="MB", help="scan_size_mb.")] = None,
     no_tune: Annotated[bool, typer.Option("--no-tune", help="Write nothing to the machine's knobs.")] = False,
     results: Annotated[Path, typer.Option(help="Where result directories go.")] = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -67,13 +84,17 @@ def run(
     native: Annotated[bool, typer.Option("--native", help="Run on this machine or not at all.")] = False,
     lab: Annotated[bool, typer.Option("--lab", help="Run in a guest, even where this machine would do.")] = False,
     kernel: Annotated[str | None, typer.Option(help="The guest's kernel: see `numabench lab kernel list`.")] = None,
+    cpus_per_node: Annotated[int, typer.Option(min=1, max=64, help="CPUs of each node of a guest.")] = 1,
+    memory_per_node: Annotated[str | None, typer.Option(help="Memory of each node of a guest. [default: 1G]")] = None,
     run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
-    record_only: Annotated[bool, typer.Option("--record-only", hidden=True)] = False,
+    asked: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a workload on NUMA nodes and report how many pages the kernel migrated, how fast, and where to.
 
     With fewer memory nodes than asked for, the same run takes place in an emulated guest that has them.
     """
+    import json
+
     from numabench.experiment import plan as planning
     from numabench.host import topology as host_topology
 
@@ -84,15 +105,17 @@ def run(
         raise UsageError("--native and --lab exclude each other", "leave both out to have the machine decide")
     if all_placements and placement != "default":
         raise UsageError("--all-placements and --placement exclude each other", "leave one out")
-    knobs = {
-        "numa_balancing": str(balancing),
+    guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
+    if native and guest != GuestWish():
+        raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "leave out --native")
+    scans = {
         "scan_delay_ms": scan_delay,
         "scan_period_min_ms": scan_period_min,
         "scan_period_max_ms": scan_period_max,
         "scan_size_mb": scan_size,
     }
     request = planning.Request(
-        argv=("numabench", *_as_asked(sys.argv[1:])),
+        argv=("numabench", *sys.argv[1:]) if asked is None else tuple(json.loads(asked)),
         workload=planning.FOREIGN if foreign else target[0],
         command=tuple(target) if foreign else (),
         nodes=nodes,
@@ -110,24 +133,22 @@ def run(
         interval_s=parse_duration(interval),
         sample_pages=sample_pages,
         seed=seed,
-        knobs=()
-        if no_tune
-        else tuple((name, _number(name, value)) for name, value in knobs.items() if value is not None),
+        knobs=_knobs(balancing, scans, no_tune=no_tune),
     )
     planning.check_request(request)
     topology = host_topology.read()
     progress = StderrProgress()
     try:
         if lab or (not native and _needs_guest(request, topology, progress)):
-            path = _run_in_guest(request, results, run_id, kernel, progress)
+            path = _run_in_guest(request, results, run_id, guest, progress)
+        elif guest != GuestWish() and not native:
+            raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
         else:
             path = _run_here(request, results, run_id, topology, progress)
     finally:
         progress.clear()
-    if record_only:
-        print(path)
-        return
-    _show(path, as_json=as_json, png=png)
+    if asked is None:
+        _show(path, as_json=as_json, png=png)
 
 
 def _is_foreign(target: list[str]) -> bool:
@@ -135,10 +156,12 @@ def _is_foreign(target: list[str]) -> bool:
     return "--" in sys.argv and sys.argv[sys.argv.index("--") + 1 :] == target
 
 
-def _number(name: str, text: str) -> str:
-    if not text.isdecimal() or not 0 <= int(text) < 2**31:
-        raise UsageError(f"--{name.removesuffix('_ms').removesuffix('_mb').replace('_', '-')} {text} is not a number")
-    return text
+def _knobs(balancing: int | None, scans: dict[str, int | None], *, no_tune: bool) -> tuple[tuple[str, str], ...]:
+    """The knobs to set for the run."""
+    wanted = {name: str(value) for name, value in scans.items() if value is not None}
+    if no_tune and (wanted or balancing is not None):
+        raise UsageError("--no-tune sets no knob, and a knob is asked for", "leave out one or the other")
+    return () if no_tune else tuple({"numa_balancing": str(1 if balancing is None else balancing), **wanted}.items())
 
 
 def _needs_guest(request: Request, topology: Topology, progress: StderrProgress) -> bool:
@@ -167,34 +190,52 @@ def _run_here(
     from numabench.workload import catalog
 
     spec = None if request.command else catalog.find(request.workload)
-    plan = make_plan(request, spec, topology, emulated=identity()["accelerator"] == "tcg")
+    who = identity()
+    plan = make_plan(request, spec, topology, emulated=who["accelerator"] == "tcg")
     for text in plan.scaled:
         progress.say(f"note: {text}")
-    return run_plan(plan, results, run_id or store.new_run_id(plan.name), topology=topology, progress=progress)
+    chosen_id = run_id or store.new_run_id(plan.name)
+    return run_plan(plan, results, chosen_id, topology=topology, who=who, progress=progress)
 
 
 def _run_in_guest(
-    request: Request, results: Path, run_id: str | None, kernel: str | None, progress: StderrProgress
+    request: Request, results: Path, run_id: str | None, guest: GuestWish, progress: StderrProgress
 ) -> Path:
     """Run the same command line in a guest; only its result directory comes back."""
+    import json
+
     from numabench import store
     from numabench.experiment.plan import guest_nodes
     from numabench.lab.delegate import run_in_guest
     from numabench.workload import build, catalog
 
+    nodes = guest_nodes(request)
     if not request.command:
         build.build(catalog.find(request.workload).name)
     chosen_id = run_id or store.new_run_id(request.name)
     store.check_writable(results)
-    own, mark, command = _split(sys.argv[1:])
-    argv = [*own, *RECORD_HERE, "--run-id", chosen_id, "--results", str(results.resolve()), *mark, *command]
+    mark = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    own, rest = sys.argv[1:mark], sys.argv[mark:]
+    added = [
+        "--native",
+        "--run-id",
+        chosen_id,
+        "--results",
+        str(results.resolve()),
+        "--asked",
+        json.dumps(request.argv),
+    ]
     trials = len(request.placements) * (request.repeats + request.warmup)
     status = run_in_guest(
-        [word for word in argv if word != "--lab"],
+        [*_without_guest_options(own), *added, *rest],
+        shown=request.argv,
         results_dir=results.resolve(),
-        nodes=guest_nodes(request),
-        kernel=kernel,
-        timeout_s=trials * request.timeout_s,
+        nodes=nodes,
+        kernel=guest.kernel,
+        timeout_s=GUEST_START_S + trials * (2 * request.timeout_s + TRIAL_EXTRA_S),
+        silence_s=GUEST_SILENCE_S,
+        memory_per_node_bytes=guest.memory_per_node_bytes,
+        cpus_per_node=guest.cpus_per_node,
     )
     path = results / chosen_id
     if status != 0 and not path.exists():
@@ -203,20 +244,17 @@ def _run_in_guest(
     return path
 
 
-def _as_asked(argv: list[str]) -> list[str]:
-    """The command line as the user gave it, without what was added for the guest."""
-    own, mark, command = _split(argv)
-    if tuple(own[-RECORD_HERE_WORDS:][: len(RECORD_HERE)]) == RECORD_HERE:
-        own = own[:-RECORD_HERE_WORDS]
-    return [*own, *mark, *command]
-
-
-def _split(argv: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """A command line's own words, the `--`, and the words behind it."""
-    if "--" not in argv:
-        return argv, [], []
-    mark = argv.index("--")
-    return argv[:mark], ["--"], argv[mark + 1 :]
+def _without_guest_options(own: list[str]) -> list[str]:
+    """A command line without the options that are of the guest and mean nothing inside it."""
+    kept, words = [], iter(own)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in {"--kernel", "--cpus-per-node", "--memory-per-node"}:
+            if not equals:
+                next(words, None)
+        elif word != "--lab":
+            kept.append(word)
+    return kept
 
 
 def _show(path: Path, *, as_json: bool, png: Path | None) -> None:

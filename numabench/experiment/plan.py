@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
@@ -201,7 +202,8 @@ def _clip_size(
             raise CannotRun(
                 spec.name,
                 (_does_not_fit(spec.processes, request.size_bytes, tightest, free[tightest]),),
-                f"pass --size {max(fits_bytes >> 20, 1)}M or less",
+                f"pass --size {max(fits_bytes >> 20, 1)}M or less, or drop the page cache, which balancing does not "
+                "reclaim: sync; echo 1 > /proc/sys/vm/drop_caches",
             )
         differs = request.size_bytes != spec.size_bytes
         return request.size_bytes, _differs("size", spec.size_bytes, request.size_bytes, "asked") if differs else ""
@@ -243,6 +245,8 @@ def check_request(request: Request) -> None:
         raise UsageError(f"there is no THP mode '{request.thp}'", f"choose from {', '.join(THP_MODES)}")
     if request.mapping not in MAPPINGS:
         raise UsageError(f"there is no mapping '{request.mapping}'", f"choose from {', '.join(MAPPINGS)}")
+    if request.workload == "memset" and "inverse-compat" in request.placements:
+        raise UsageError("there is no published inverse of memset", "use --placement inverse")
     if request.mapping != "one" and request.workload != "memset":
         raise UsageError(f"--mapping {request.mapping} is for memset alone", "leave it out")
     if request.workload == FOREIGN:
@@ -283,6 +287,11 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
         start = _choose_start(request, nodes)
         size_bytes, why = _clip_size(request, spec, topology, nodes, start)
         threads = request.threads if request.threads is not None else spec.threads(len(cpus))
+        if size_bytes < threads * mmap.PAGESIZE:
+            raise UsageError(
+                f"--size {size_bytes} leaves less than a page of {mmap.PAGESIZE} bytes for each of {threads} threads",
+                "ask for more memory, or fewer threads",
+            )
         # A run that ends by the clock has no number of loops, unless both were asked: then the first to come ends it.
         by_clock = duration_s is not None and request.loops is None
         loops = 0 if by_clock else request.loops if request.loops is not None else spec.loops
@@ -320,7 +329,7 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
         driver="autonuma",
         knobs=request.knobs,
         order=_trial_order(request.placements, request.warmup, request.repeats, seed),
-        published=spec is not None and not scaled,
+        published=_is_published(request, spec) and not scaled,
         scaled=tuple(scaled),
     )
 
@@ -329,7 +338,9 @@ def _check_binds(request: Request, spec: Workload, topology: Topology, nodes: tu
     """Refuse a placement that binds threads or memory where there is nothing to bind to."""
     chosen = [node for node in topology.nodes if node.id in nodes]
     for placement in request.placements:
-        if placement != "default" and len(nodes) > 1:
+        if placement != "default" and len(nodes) == 1:
+            raise CannotRun(f"placement {placement}", ("it needs 2 nodes, the run has 1",))
+        if placement != "default":
             reasons = catalog.requirements(spec, chosen, placement=placement, size_bytes=size_bytes)
             if reasons:
                 raise CannotRun(spec.name, reasons)
@@ -340,6 +351,16 @@ def _choose_start(request: Request, nodes: tuple[int, ...]) -> int:
         return nodes[0]
     check_start(request.start_node, nodes)
     return request.start_node
+
+
+def _is_published(request: Request, spec: Workload | None) -> bool:
+    """Whether, sizes apart, this is what was published: the true swap and huge pages by request are not."""
+    return (
+        spec is not None
+        and spec.origin == catalog.AUTONUMA
+        and request.thp == "default"
+        and "inverse" not in request.placements
+    )
 
 
 def check_start(start_node: int | None, nodes: tuple[int, ...]) -> None:

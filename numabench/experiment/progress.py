@@ -13,13 +13,3 @@ class Progress(Protocol):
 
     def status(self, text: str) -> None:
         """Tell where the run is now; it may be overwritten or left out."""
-
-
-class Silent:
-    """Says nothing."""
-
-    def say(self, text: str) -> None:
-        """Drop it."""
-
-    def status(self, text: str) -> None:
-        """Drop it."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from numabench import store
+from numabench import process, store
 from numabench.errors import CannotRun, NumabenchError
 from numabench.experiment.plan import FOREIGN, Plan
 from numabench.experiment.trial import run_trial
 from numabench.host import knobs, libnuma
-from numabench.host.identity import identity
 from numabench.host.root import LIVE, Root
 from numabench.workload import build
 from numabench.workload.foreign import ForeignProgram
@@ -25,34 +24,35 @@ if TYPE_CHECKING:
 
 
 def run_plan(
-    plan: Plan, results_dir: Path, run_id: str, *, topology: Topology, progress: Progress, root: Root = LIVE
+    plan: Plan,
+    results_dir: Path,
+    run_id: str,
+    *,
+    topology: Topology,
+    who: dict[str, Any],
+    progress: Progress,
+    root: Root = LIVE,
 ) -> Path:
     """Run every trial of a plan and return the result directory, `results_dir/run_id`.
 
-    The directory holds every whole trial at any moment; knobs are back to what they were when this returns or raises.
-    Raises `ResultError` for a directory that cannot be written, `CannotRun` where the workload finds something missing.
+    `who` is the machine's `host.identity.identity()`. The directory holds every whole trial at any moment; knobs are
+    back to what they were when this returns or raises. Raises `ResultError` for a directory that cannot be written,
+    `CannotRun` where something is found missing.
     """
-    binary = None if plan.workload == FOREIGN else build.build(plan.workload)
+    subjects = _subjects(plan, topology)
     writer = store.create(results_dir, run_id)
     progress.say(f"results: {writer.path}")
     ending = {"status": "failed", "message": "it ended before its last trial"}
     applied = knobs.apply(dict(plan.knobs), root=root, on_write=progress.say)
     try:
+        knobs.recover(root, on_write=progress.say)
         with applied, libnuma.kept_from_balancing():
-            writer.write_run(_run_record(plan, run_id, topology, applied, root))
-            for index, (placement, role) in enumerate(plan.order, 1):
-                progress.say(
-                    f"trial {index}/{len(plan.order)}: {plan.name} {placement}" + (" (warm-up)" * (role == "warmup"))
-                )
+            writer.write_run(_run_record(plan, run_id, topology=topology, who=who, applied=applied, root=root))
+            for index, (subject, (placement, role)) in enumerate(zip(subjects, plan.order, strict=True), 1):
+                warm_up = " (warm-up)" if role == "warmup" else ""
+                progress.say(f"trial {index}/{len(plan.order)}: {plan.name} {placement}{warm_up}")
                 record = run_trial(
-                    plan,
-                    _subject(plan, binary, placement, topology),
-                    index,
-                    placement,
-                    role,
-                    topology=topology,
-                    root=root,
-                    progress=progress,
+                    plan, subject, index, placement, role, topology=topology, root=root, progress=progress
                 )
                 writer.write_trial(index, record.trial, record.events, record.samples)
                 if record.trial["status"] != "ok":
@@ -67,6 +67,7 @@ def run_plan(
     finally:
         restored = [entry.to_json() for entry in applied.restored]
         writer.write_end({**ending, "finished_utc": _now_utc(), "restored": restored})
+        writer.discard()
     return writer.path
 
 
@@ -74,14 +75,16 @@ def _now_utc() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _run_record(plan: Plan, run_id: str, topology: Topology, applied: Any, root: Root) -> dict[str, Any]:
+def _run_record(
+    plan: Plan, run_id: str, *, topology: Topology, who: dict[str, Any], applied: knobs.Applied, root: Root
+) -> dict[str, Any]:
     return {
         "schema_version": store.SCHEMA_VERSION,
         "kind": store.KIND,
         "run_id": run_id,
         "created_utc": _now_utc(),
         "identity": {
-            **identity(root),
+            **who,
             "compiler": "" if plan.workload == FOREIGN else build.compiler_version(),
             "topology": topology.to_json(),
             "knobs": knobs.read_all(root),
@@ -95,16 +98,22 @@ def _run_record(plan: Plan, run_id: str, topology: Topology, applied: Any, root:
     }
 
 
-def _subject(plan: Plan, binary: Path | None, placement: str, topology: Topology) -> Subject:
-    if binary is None:
-        return _foreign(plan, placement, topology)
-    return OwnWorkload(plan.workload, [str(binary), *_workload_options(plan, placement)], plan.cpus)
+def _subjects(plan: Plan, topology: Topology) -> list[Subject]:
+    """What each trial is to start, made before anything runs: what is missing for the last is told before the first."""
+    if plan.workload == FOREIGN:
+        process.require_program(plan.command[0])
+        return [_foreign(plan, placement, topology) for placement, _ in plan.order]
+    binary = str(build.build(plan.workload))
+    return [
+        OwnWorkload(plan.workload, [binary, *_workload_options(plan, placement)], plan.cpus)
+        for placement, _ in plan.order
+    ]
 
 
 def _foreign(plan: Plan, placement: str, topology: Topology) -> ForeignProgram:
     """A foreign program's placements: free; all on the first node; CPUs on the first node and memory on the last."""
     if placement == "default":
-        return ForeignProgram(plan.command, plan.cpus, "default", ())
+        return ForeignProgram(plan.command, plan.cpus, "default", (), duration_s=plan.duration_s)
     first, last = plan.nodes[0], plan.nodes[-1]
     own_cpus = next(node.cpus for node in topology.nodes if node.id == first)
     cpus = [cpu for cpu in plan.cpus if cpu in own_cpus]
@@ -112,7 +121,8 @@ def _foreign(plan: Plan, placement: str, topology: Topology) -> ForeignProgram:
         raise CannotRun(f"placement {placement}", (f"node {first} has no CPUs that the caller may use",))
     if placement == "inverse" and first == last:
         raise CannotRun("placement inverse", ("it needs 2 nodes, the run has 1",))
-    return ForeignProgram(plan.command, cpus, "bind", (first if placement == "hard" else last,))
+    node = first if placement == "hard" else last
+    return ForeignProgram(plan.command, cpus, "bind", (node,), duration_s=plan.duration_s)
 
 
 def _workload_options(plan: Plan, placement: str) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.errors import WorkloadError
 from numabench.experiment.sampler import Sampler
-from numabench.host import counters, placement
+from numabench.host import counters, knobs, placement
+from numabench.host.libnuma import CallFailed
 from numabench.units import format_seconds
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from numabench.workload.subject import Subject
 
 STOP_PATIENCE_S = 30.0
+# A check reads what was stored once; a trial may have stored it many times, or once in all its time.
+CHECK_PATIENCE_S = 60.0
 STATUS_PERIOD_S = 0.5
 
 
@@ -57,6 +60,7 @@ class _Trial:
             nodes=self.plan.nodes,
             pages=self.plan.sample_pages,
             interval_s=self.plan.interval_s,
+            duration_s=self.plan.duration_s,
             seed=self.plan.seed,
         )
         self.sampler.baseline()
@@ -67,7 +71,7 @@ class _Trial:
         self.counters["after"] = counters.snapshot(self.root, self.plan.nodes, self.subject.pids())
         self.pages = self._compare(maps_before)
         self.progress.status("checking the data")
-        self.subject.release(time.monotonic() + self.plan.timeout_s)
+        self.subject.release(time.monotonic() + self.plan.timeout_s + CHECK_PATIENCE_S)
 
     def _sample_until_stop(self, sampler: Sampler) -> None:
         went = time.monotonic()
@@ -159,7 +163,7 @@ def run_trial(
     trial = _Trial(plan, subject, topology, root, progress)
     try:
         trial.measure()
-    except WorkloadError as error:
+    except (WorkloadError, CallFailed) as error:
         trial.status, trial.message = "workload-failed", str(error)
     finally:
         subject.close()
@@ -173,6 +177,7 @@ def run_trial(
             "message": trial.message,
             "clock": {"started": started_ns, **subject.stamps(), "ended": time.monotonic_ns()},
             **subject.record(),
+            "knobs": knobs.read_all(root),
             "counters": trial.counters,
             "pages": trial.pages,
             "sampler": sampler.cost() if sampler else {"samples": 0, "interval_ns": 0, "cpu_ns": 0, "busy": 0.0},

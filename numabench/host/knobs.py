@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import signal
-import threading
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from numabench import signals
 from numabench.errors import Unfit, UsageError
 from numabench.host.knob_journal import Journal, default_state_dir, locked
 from numabench.host.root import LIVE, Root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import FrameType, TracebackType
+    from types import TracebackType
     from typing import Self
 
 _DEBUGFS = "/sys/kernel/debug"
@@ -180,7 +179,7 @@ class Applied:
         if not self._wanted:
             return self
         try:
-            with _signals_wait():
+            with signals.held():
                 self._stack.enter_context(locked(self._state_dir))
                 self._clear_leftovers()
                 self._stack.callback(self._restore)
@@ -196,7 +195,7 @@ class Applied:
         self._close()
 
     def _close(self) -> None:
-        with _signals_wait():
+        with signals.held():
             self._stack.close()
 
     def _clear_leftovers(self) -> None:
@@ -265,7 +264,7 @@ def recover(
     state_dir = state_dir or default_state_dir()
     if not Journal(state_dir).load().records:
         return ()
-    with _signals_wait(), locked(state_dir):
+    with signals.held(), locked(state_dir):
         return _undo(root, Journal(state_dir).load(), on_write)
 
 
@@ -365,27 +364,3 @@ def _put_back(root: Root, record: dict[str, str], ours: set[str]) -> Restored:
     if now != before:
         return Restored(name, path, now, "failed", f"{before} was written to {path}, which shows {now}")
     return Restored(name, path, before, "restored")
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Have SIGINT, SIGTERM and SIGHUP wait until the block is done; Python handles them in the main thread alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        arrived.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers: dict[int, Any] = {
-        number: signal.signal(number, remember) for number in numbers if signal.getsignal(number) is not None
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in dict.fromkeys(arrived):
-            signal.raise_signal(number)

@@ -63,10 +63,12 @@ def choose_accel(kernel: Kernel) -> Accel:
 def run_in_guest(
     argv: Sequence[str],
     *,
+    shown: Sequence[str],
     results_dir: Path,
     nodes: int,
     kernel: str | None = None,
     timeout_s: float,
+    silence_s: float,
     memory_per_node_bytes: int | None = None,
     cpus_per_node: int = 1,
     on_output: Listener = _relay_stderr,
@@ -75,8 +77,8 @@ def run_in_guest(
 
     The guest may write to `results_dir`, which must exist, and nowhere else. What it says on stderr is passed on; its
     stdout is dropped unless `on_output` takes it, for the answer is in the results. `kernel` is what `kernels.find`
-    takes. Raises `CannotRun` where no guest can run here, and `LostGuest` where it dies or is not done after
-    `timeout_s` seconds.
+    takes, `shown` the command line to name when it is lost. Raises `CannotRun` where no guest can run here, and
+    `LostGuest` where it dies, is not done after `timeout_s` seconds, or says nothing for `silence_s` seconds.
     """
     lacking = requirements()
     if lacking:
@@ -91,6 +93,8 @@ def run_in_guest(
             [sys.executable, "-m", "numabench", *argv],
             cwd=Path.cwd(),
             timeout_s=timeout_s,
+            silence_s=silence_s,
+            shown=shown,
             env=guest_environment() | _python_environment(),
             on_output=on_output,
         ).exit_status

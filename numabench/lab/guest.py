@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import select
@@ -10,6 +11,7 @@ import shutil
 import socket
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -19,8 +21,8 @@ from numabench.host.root import LIVE
 from numabench.lab import agent
 from numabench.lab.accel import Accel
 from numabench.lab.console import last_words, says_why
-from numabench.lab.reaper import Reaper
 from numabench.lab.requirements import INSTALL_HINT, requirements, virtme_run
+from numabench.reaper import Reaper
 from numabench.units import KIB, format_bytes
 
 if TYPE_CHECKING:
@@ -67,6 +69,14 @@ def _missing_memory(shape: Shape) -> tuple[str, ...]:
 def guest_environment() -> dict[str, str]:
     """The variables of this process that mean the same in a guest; no others get there."""
     return {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """How long a command may take in all, and how long it may print nothing."""
+
+    timeout_s: float
+    silence_s: float
 
 
 class Guest:
@@ -163,6 +173,8 @@ class Guest:
         *,
         cwd: Path | None = None,
         timeout_s: float = 600.0,
+        silence_s: float | None = None,
+        shown: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         on_output: Listener = _ignore,
     ) -> process.Completed:
@@ -173,8 +185,9 @@ class Guest:
         has it (else `/`). `env` is the whole environment, by default `guest_environment()`. An exception while waiting
         (Ctrl-C) sends SIGTERM to the command and gives it 15 seconds to end well.
 
-        Raises `LostGuest` where the guest dies, and where the command is not done after `timeout_s` seconds: the guest
-        is then ended, for nothing is known of what else it still does.
+        Raises `LostGuest` where the guest dies, and where the command is not done after `timeout_s` seconds or prints
+        nothing for `silence_s` seconds: the guest is then ended, for nothing is known of what else it still does.
+        `shown` is the command line to name then, where it is not `argv`.
         """
         self._runs += 1
         name = str(self._runs)
@@ -188,7 +201,8 @@ class Guest:
             for stream in ("stdout", "stderr"):
                 (directory / stream).touch()
                 files[stream] = stack.enter_context((directory / stream).open("rb", buffering=0))
-            status = self._serve(name, process.paste(argv), files, timeout_s, on_output)
+            patience = _Patience(timeout_s, math.inf if silence_s is None else silence_s)
+            status = self._serve(name, process.paste(shown or argv), files, patience, on_output)
             texts = {}
             for stream, file in files.items():
                 file.seek(0)
@@ -252,36 +266,42 @@ class Guest:
                 return
         raise self._lost(f"did not come up within {timeout_s:.0f} s")
 
-    def _serve(self, name: str, what: str, files: Mapping[str, BinaryIO], timeout_s: float, on_output: Listener) -> int:
+    def _serve(
+        self, name: str, what: str, files: Mapping[str, BinaryIO], patience: _Patience, on_output: Listener
+    ) -> int:
         """Have the agent do run `name`; its exit status."""
-        deadline = time.monotonic() + timeout_s
         try:
             self._tell(self._work, name, what)
-            status = self._await_status(name, what, deadline, files, on_output)
+            status = self._await_status(name, what, patience, files, on_output)
         except (KeyboardInterrupt, SystemExit):
             with contextlib.suppress(LostGuest):
                 self._tell(self._stop, "stop", what)
-                self._await_status(name, what, time.monotonic() + _STOP_GRACE_S, files, on_output)
+                self._await_status(name, what, _Patience(_STOP_GRACE_S, math.inf), files, on_output)
             raise
-        if status is None:
-            lost = self._lost(f"was still running after {timeout_s:.0f} s: {what}")
+        if isinstance(status, str):
+            lost = self._lost(f"{status}: {what}")
             self.close()
             raise lost
         return status
 
     def _await_status(
-        self, name: str, what: str, deadline: float, files: Mapping[str, BinaryIO], on_output: Listener
-    ) -> int | None:
-        """The exit status of run `name`, or None at the deadline. Passes its output on meanwhile, and all of it."""
+        self, name: str, what: str, patience: _Patience, files: Mapping[str, BinaryIO], on_output: Listener
+    ) -> int | str:
+        """The exit status of run `name`, or what exhausted our patience. Passes all its output on meanwhile."""
+        heard = time.monotonic()
+        deadline = heard + patience.timeout_s
         while (remaining_s := deadline - time.monotonic()) > 0:
+            if time.monotonic() - heard > patience.silence_s:
+                return f"said nothing for {patience.silence_s:.0f} s"
             line = self._hear(min(_TAIL_INTERVAL_S, remaining_s), f" while it ran {what}")
             for stream, file in files.items():
                 while data := file.read(_READ_BYTES):
+                    heard = time.monotonic()
                     on_output(stream, data)
             number, _, status = line.partition(" ")
             if number == name:
                 return int(status)
-        return None
+        return f"was still running after {patience.timeout_s:.0f} s"
 
     def _tell(self, port: socket.socket, word: str, what: str) -> None:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numabench import process
-from numabench.errors import CannotRun, WorkloadError
+from numabench.errors import CannotRun, UsageError, WorkloadError
 from numabench.workload import catalog
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def find_compiler(compiler: str | None = None) -> tuple[str, ...]:
     """
     named = compiler or os.environ.get("CC", "").strip()
     if named:
-        words = tuple(shlex.split(named))
+        try:
+            words = tuple(shlex.split(named))
+        except ValueError as error:
+            raise UsageError(f"the C compiler '{named}' is not a command: {error}", "see the variable CC") from None
         if _is_program(words[0]):
             return words
         raise CannotRun("a workload", (f"the C compiler {words[0]} was not found",), INSTALL_HINT)

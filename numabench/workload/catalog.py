@@ -62,7 +62,7 @@ class Workload:
         return self.processes * self.size_bytes
 
 
-_AUTONUMA = "autonuma-benchmark"
+AUTONUMA = "autonuma-benchmark"
 _REPORT_2012 = "the memset threads of the 2012 report to linux-mm, which gave no constants: these are numabench's"
 
 WORKLOADS = (
@@ -75,7 +75,7 @@ WORKLOADS = (
         loops=50,
         cpus_per_thread=2,
         bound_by="process",
-        origin=_AUTONUMA,
+        origin=AUTONUMA,
     ),
     Workload(
         name="numa01-thread-alloc",
@@ -86,7 +86,7 @@ WORKLOADS = (
         loops=1000,
         cpus_per_thread=2,
         bound_by="process",
-        origin=_AUTONUMA,
+        origin=AUTONUMA,
     ),
     Workload(
         name="numa02",
@@ -97,7 +97,7 @@ WORKLOADS = (
         loops=800,
         cpus_per_thread=1,
         bound_by="thread",
-        origin=_AUTONUMA,
+        origin=AUTONUMA,
     ),
     Workload(
         name="numa02-smt",
@@ -108,7 +108,7 @@ WORKLOADS = (
         loops=800,
         cpus_per_thread=2,
         bound_by="thread",
-        origin=_AUTONUMA,
+        origin=AUTONUMA,
     ),
     Workload(
         name="memset",

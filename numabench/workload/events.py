@@ -13,6 +13,20 @@ MAX_OUTPUT_BYTES = 256 << 20
 
 Event = dict[str, Any]
 
+# What the harness reads of each event; numbers are never negative.
+_REQUIRED: dict[str, dict[str, type]] = {
+    "start": {"pid": int, "processes": int},
+    "slice": {"pid": int, "addr": int, "bytes": int, "threads": list},
+    "thread": {"pid": int, "tid": int, "thread": int, "name": str},
+    "first_touch": {"pid": int, "nodes": dict, "other": dict},
+    "ready": {"t_ns": int},
+    "go": {"t_ns": int},
+    "stop": {"pid": int, "t_ns": int},
+    "done": {"pid": int, "thread": int, "bytes": int, "elapsed_ns": int, "cpu_ns": int},
+    "check": {"pid": int, "bytes": int, "wrong": int},
+    "error": {"message": str},
+}
+
 
 @dataclass
 class EventReader:
@@ -39,9 +53,14 @@ class EventReader:
     def _parse(self, line: bytes) -> Event:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._rubbish(line) from None
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise self._rubbish(line)
+        for key, kind in _REQUIRED.get(event["event"], {}).items():
+            if not _is_of(event.get(key), kind):
+                raise self._rubbish(line)
+        if event["event"] == "slice" and event["bytes"] == 0:
             raise self._rubbish(line)
         return event
 
@@ -50,3 +69,14 @@ class EventReader:
             f"{self.workload} printed what is not an event: {line[:80].decode(errors='replace')!a}",
             "a workload speaks the lines of docs/workload-protocol.md; run another program after '--'",
         )
+
+
+def _is_of(value: object, kind: type) -> bool:
+    """Whether a value is of a kind; numbers, also those in lists and objects, are whole and from 0 to 2^63 - 1."""
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    if kind is dict:
+        return isinstance(value, dict) and all(_is_of(count, int) for count in value.values())
+    if kind is list:
+        return isinstance(value, list) and all(_is_of(number, int) for number in value)
+    return isinstance(value, kind)

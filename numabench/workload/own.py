@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from numabench import signals
 from numabench.errors import CannotRun, WorkloadError
 from numabench.process import Process, describe_exit
 from numabench.workload.events import Event, EventReader
@@ -46,14 +47,12 @@ class OwnWorkload:
         self._out, out_end = self._pipe()
         self._ready, ready_end = self._pipe()
         go_end, self._go = self._pipe(keep=1)
+        argv = [*self.argv, "--ready-fd", str(ready_end), "--go-fd", str(go_end)]
+        err = self._stderr.fileno()
+        passed = (ready_end, go_end)
         try:
-            self._process = launch_pinned(
-                [*self.argv, "--ready-fd", str(ready_end), "--go-fd", str(go_end)],
-                cpus=self._cpus,
-                stdout=out_end,
-                stderr=self._stderr.fileno(),
-                pass_fds=(ready_end, go_end),
-            )
+            with signals.held():
+                self._process = launch_pinned(argv, cpus=self._cpus, stdout=out_end, stderr=err, pass_fds=passed)
         finally:
             for end in (out_end, ready_end, go_end):
                 os.close(end)
@@ -168,7 +167,7 @@ class OwnWorkload:
     def record(self) -> dict[str, Any]:
         """What it said of itself."""
         checks = self._events["check"]
-        wrong = next((check["first_wrong"] for check in checks if check["first_wrong"]), None)
+        wrong = next((check["first_wrong"] for check in checks if check.get("first_wrong")), None)
         return {
             "argv": list(self.argv),
             "pid": self._process.pid if self._process else None,

@@ -61,6 +61,11 @@ def test_one_that_speaks_the_protocol_ends_well() -> None:
         (UNTIL_READY + "os.kill(os.getpid(), 9)", "was killed by SIGKILL after its line 'ready'"),
         ('sys.stderr.write("out of luck\\n"); sys.exit(5)', "exited with 5.*it said: out of luck"),
         ('os.write(1, b"hello world\\n"); time.sleep(60)', "printed what is not an event: 'hello world'"),
+        ('os.write(1, b"[" * 200000 + b"\\n"); time.sleep(60)', "printed what is not an event: '\\[\\[\\["),
+        ('say("start"); time.sleep(60)', "printed what is not an event"),
+        ('os.write(1, b\'{"event": "ready"}\\n\'); time.sleep(60)', "printed what is not an event"),
+        ('say("slice", addr=4096, bytes=0, threads=[0]); time.sleep(60)', "printed what is not an event"),
+        ('say("slice", addr=-1, bytes=1, threads=["x"]); time.sleep(60)', "printed what is not an event"),
         ('say("error", code="failed", message="mmap: Cannot allocate memory"); sys.exit(1)', "mmap: Cannot allocate"),
         (UNTIL_READY + 'os.read(go, 1); say("stop"); sys.exit(3)', "exited with 3 after its line 'stop'"),
     ],
@@ -128,6 +133,32 @@ def test_a_foreign_program_is_followed_with_its_children() -> None:
     finally:
         subject.close()
     assert subject.pids() == ()
+
+
+def test_a_foreign_program_is_ended_after_its_duration() -> None:
+    subject = ForeignProgram(["sleep", "600"], CPUS, "default", (), duration_s=0.5)
+    subject.go()
+    try:
+        deadline = time.monotonic() + 20
+        while not subject.poll(5.0):
+            assert time.monotonic() < deadline
+        subject.release(time.monotonic() + 5)
+    finally:
+        subject.close()
+    pid = subject.record()["pid"]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_foreign_program_ends_with_a_numabench_that_is_killed() -> None:
+    code = (
+        "import os, sys, time; from numabench.workload.foreign import ForeignProgram\n"
+        "subject = ForeignProgram(['sleep', '600'], sorted(os.sched_getaffinity(0)), 'default', ())\n"
+        "subject.go(); print(subject.record()['pid'], flush=True); os.kill(os.getpid(), 9)"
+    )
+    pid = int(process.run([sys.executable, "-c", code]).stdout)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline
 
 
 def test_a_foreign_program_that_fails_is_a_failure() -> None:

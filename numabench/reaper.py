@@ -1,4 +1,4 @@
-"""A process of its own that clears up after a guest when numabench ends, however it ends (SIGKILL included)."""
+"""A process of its own that clears up after numabench when it ends, however it ends (SIGKILL included)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ while read -r word; do
     esac
 done
 for session in $sessions; do kill -s KILL -- "-$session"; done
-rm -rf -- "$1"
+[ -z "$1" ] || rm -rf -- "$1"
 """
 
 
 class Reaper:
-    """Removes `directory` and ends the sessions it was told of, as soon as this process has ended or called `reap`."""
+    """Ends the sessions it was told of, and removes `directory`, once this process has ended or called `reap`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | None = None) -> None:
         reading, self._pipe = os.pipe()
         try:
-            self._process = process.start(["sh", "-c", _SCRIPT, "numabench-reaper", str(directory)], stdin=reading)
+            self._process = process.start(
+                ["sh", "-c", _SCRIPT, "numabench-reaper", str(directory or "")], stdin=reading
+            )
         except BaseException:
             os.close(self._pipe)
             raise
@@ -52,4 +54,4 @@ class Reaper:
         """Clear up now, and return when that is done. Raises `ProgramError` where it takes more than a minute."""
         os.close(self._pipe)
         if self._process.wait(_PATIENCE_S) is None:
-            raise ProgramError("a guest's temporary directory could not be removed within a minute")
+            raise ProgramError("what was left could not be cleared up within a minute")
