@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from numabench import process, store
+from numabench.host import processes
 
 WORDS = ("run", "numa02", "--nodes", "1", "--native", "--no-tune", "--size", "32M", "--repeats", "1")
 BALANCING = Path("/proc/sys/kernel/numa_balancing")
@@ -23,18 +24,18 @@ def start(results: Path, *words: str, stderr: int | None = None) -> process.Proc
     return process.start(argv, stderr=stderr)
 
 
-def await_trial(results: Path) -> int:
-    """The process id of the workload, once it runs."""
+def await_trial(running: process.Process) -> int:
+    """The process id of the workload that a run has started, once it is there."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal() and (entry / "comm").exists():
-                try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if words[0].rpartition(b"/")[2].startswith(b"numa02-") and (entry / "task").exists():
-                    return int(entry.name)
+        for pid in processes.tree(running.pid):
+            try:
+                program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+            except OSError:
+                continue
+            if Path(os.fsdecode(program)).name.startswith("numa02-"):
+                return pid
+        time.sleep(0.05)
     raise AssertionError("no workload came up")
 
 
@@ -66,18 +67,19 @@ def test_a_run_leaves_a_whole_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_workload_and_closes_the_result(tmp_path: Path, number: int, status: int) -> None:
     running = start(tmp_path, "--duration", "60s")
-    pid = await_trial(tmp_path)
+    pid = await_trial(running)
     os.kill(running.pid, number)
     assert running.wait(30) == status
     assert gone(pid)
     (path,) = tmp_path.iterdir()
-    assert store.load(path).ending.status == "interrupted"
-    assert not list((path / "trials").glob("*")) if (path / "trials").exists() else True
+    run = store.load(path)
+    assert run.ending.status == "interrupted"
+    assert [entry.name for entry in path.glob("trials/*")] == [f"{trial.index:04d}" for trial in run.trials]
 
 
 def test_after_sigkill_the_workload_ends_and_the_result_says_killed(tmp_path: Path) -> None:
     running = start(tmp_path, "--duration", "60s")
-    pid = await_trial(tmp_path)
+    pid = await_trial(running)
     os.kill(running.pid, signal.SIGKILL)
     assert running.wait(30) == -signal.SIGKILL
     assert gone(pid)
@@ -127,7 +129,7 @@ def test_the_knob_is_set_for_the_run_and_put_back(tmp_path: Path) -> None:
         (("numa02", "--native", "--nodes", "1", "--size", "1T"), 77, "do not fit"),
         (("numa02", "--native", "--nodes", "1", "--start-node", "3"), 2, "is not one of the run's nodes"),
         (("numa02", "--native", "--nodes", "1", "--mapping", "many"), 2, "mapping"),
-        (("numa02", "--scan-size", "huge"), 2, "--scan-size huge is not a number"),
+        (("numa02", "--scan-size", "huge"), 2, "Invalid value for '--scan-size'"),
         (("--native", "--nodes", "1", "--", "no-such-program"), 77, "no-such-program was not found"),
         (("--native", "--nodes", "1", "--threads", "2", "--", "true"), 2, "--threads is for numabench's own"),
     ],
