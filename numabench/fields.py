@@ -50,6 +50,19 @@ class Fields:
             self.wrong(key, "a list of texts")
         return values
 
+    def text_pairs(self, key: str) -> tuple[tuple[str, str], ...]:
+        """A list of pairs of texts; empty where absent."""
+        pairs = self.array(key)
+        for pair in pairs:
+            if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(value, str) for value in pair):
+                self.wrong(key, "a list of pairs of texts")
+        return tuple((first, second) for first, second in pairs)
+
+    def texts_by_name(self, key: str) -> dict[str, str]:
+        """An object of texts; empty where absent."""
+        inner = self.object(key)
+        return {name: inner.text(name) for name in inner.fields}
+
     def strings(self, keys: str) -> dict[str, str]:
         """Some texts; null and absent are empty."""
         return {key: self.text(key, "") for key in keys.split()}
@@ -71,13 +84,33 @@ class Fields:
     def number(self, key: str, default: float) -> float:
         """A finite number."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= _COUNT_LIMIT:
+        if not _is_number(value):
             self.wrong(key, "a number")
         return float(value)
+
+    def optional_quantity(self, key: str) -> float | None:
+        """A finite number that is not negative, or None where it is null or absent."""
+        if self.fields.get(key) is None:
+            return None
+        value = self.number(key, 0.0)
+        if value < 0:
+            self.wrong(key, "a number that is not negative")
+        return value
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of finite numbers; empty where absent."""
+        values = self.array(key)
+        if not all(_is_number(value) for value in values):
+            self.wrong(key, "a list of numbers")
+        return tuple(float(value) for value in values)
 
     def optional_integer(self, key: str) -> int | None:
         """An integer, or None where it is null or absent."""
         return None if self.fields.get(key) is None else self.integer(key)
+
+    def optional_count(self, key: str) -> int | None:
+        """An integer that is not negative, or None where it is null or absent."""
+        return None if self.fields.get(key) is None else self.count(key)
 
     def array(self, key: str) -> list[Any]:
         """A list of anything; empty where absent."""
@@ -123,7 +156,10 @@ class Fields:
 
     def rows(self, key: str) -> list[Fields]:
         """A list of objects; empty where absent."""
-        return [Fields(self.file, row, f"{key}[{place}]") for place, row in enumerate(self.array(key))]
+        return [
+            Fields(self.file, row, f"{self.where}.{key}[{place}]".lstrip("."))
+            for place, row in enumerate(self.array(key))
+        ]
 
     def counts(self, key: str) -> dict[str, int]:
         """An object of counts; empty where absent."""
@@ -146,6 +182,10 @@ class Fields:
         if not re.fullmatch(r"[0-9]{1,5}", name):
             self.wrong(f"{key}.{name!a}", "of a node's number")
         return int(name)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _COUNT_LIMIT
 
 
 def _reject(word: str) -> NoReturn:

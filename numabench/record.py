@@ -9,6 +9,47 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KILLED = "killed"
+RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What reports use of a run's plan; None where it was not recorded or there was none to decide.
+
+    `order` has a placement and a role a trial; `knobs` are by their short names, and empty where none was to be set.
+    """
+
+    argv: tuple[str, ...]
+    driver: str
+    order: tuple[tuple[str, str], ...]
+    size_bytes: int
+    threads: int
+    loops: int
+    duration_s: float | None
+    start_node: int | None
+    interval_s: float | None
+    seed: int | None
+    scaled: tuple[str, ...]
+    knobs: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What reports use of a run's identity; what is not known is an empty text or 0.
+
+    `knobs` are the values in force when the first trial began, by full name.
+    """
+
+    where: str
+    accelerator: str
+    virtualization: str
+    hostname: str
+    kernel_release: str
+    kernel_version: str
+    cpu_model: str
+    cpu_count: int
+    thp_enabled: str
+    knobs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -108,7 +149,10 @@ class PageCensus:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The kernel's counters at one moment; what a kernel lacks is absent."""
+    """The kernel's counters at one moment; what a kernel lacks is absent.
+
+    `cpu_stalled_us` is for how long some task had waited for a CPU (Documentation/accounting/psi.rst).
+    """
 
     t_ns: int
     vmstat: dict[str, int]
@@ -117,6 +161,7 @@ class Snapshot:
     sched: dict[str, Any]
     pressure: dict[str, Any]
     loadavg: tuple[float, ...]
+    cpu_stalled_us: int | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +169,8 @@ class Sample:
     """Where sampled pages and all threads were at one moment.
 
     `pages` has a row a slice, with a column a node of the plan and one for everywhere else. `slice_bytes` is None
-    where the trial's slices stayed as they were.
+    where the trial's slices stayed as they were. `due_ns` is when it was planned, None for the ones before GO and after
+    the stop.
     """
 
     t_ns: int
@@ -133,6 +179,12 @@ class Sample:
     status: dict[str, int]
     vmstat: dict[str, int]
     slice_bytes: tuple[int, ...] | None = None
+    due_ns: int | None = None
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether any page was found: a program of the user's own has none before its start and after its end."""
+        return any(sum(row) for row in self.pages)
 
 
 @dataclass(frozen=True)
@@ -147,7 +199,10 @@ class SamplerCost:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that was started: `status` is `ok`, `workload-failed`, `timeout` or `interrupted`."""
+    """One trial that was started: `status` is `ok`, `workload-failed`, `timeout` or `interrupted`.
+
+    `knobs` are the values in force at its end, by full name; empty where they were not recorded.
+    """
 
     index: int
     placement: str
@@ -166,6 +221,7 @@ class Trial:
     pages: PageCensus | None
     sampler: SamplerCost
     samples: tuple[Sample, ...]
+    knobs: dict[str, str]
 
     @property
     def counts(self) -> bool:
@@ -181,7 +237,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended: `complete`, `interrupted`, `failed`, or `killed` where it could not say."""
+    """How a run ended: `complete`, `interrupted`, `failed`, `killed` where it could not say, or `running` still."""
 
     status: str
     message: str
@@ -191,13 +247,18 @@ class Ending:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as recorded. `identity` and `plan` are kept as they were written (docs/result-format.md)."""
+    """A run as recorded. `identity` and `plan` are kept as they were written (docs/result-format.md).
+
+    `machine` and `planned` are what reports use of them, checked.
+    """
 
     path: Path
     run_id: str
     created_utc: str
     identity: dict[str, Any]
     plan: dict[str, Any]
+    machine: Machine
+    planned: Plan
     workload: str
     nodes: tuple[int, ...]
     placements: tuple[str, ...]
@@ -215,9 +276,14 @@ class Run:
         return self.ending.status == "complete"
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was still going when it was loaded."""
+        return self.ending.status == RUNNING
+
+    @property
     def is_guest(self) -> bool:
         """Whether it ran in a virtual machine: then its times say nothing of any hardware."""
-        return self.identity.get("where") == "guest"
+        return self.machine.where == "guest"
 
 
 @dataclass(frozen=True)

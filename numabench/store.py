@@ -5,12 +5,15 @@ The format, with its history, is docs/result-format.md.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import itertools
 import json
 import os
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,15 +21,18 @@ from numabench.errors import ResultError
 from numabench.fields import DAMAGED, Fields, parse
 from numabench.record import (
     KILLED,
+    RUNNING,
     Clock,
     DataCheck,
     Ending,
     KnobRestore,
     KnobWrite,
     Listed,
+    Machine,
     MemorySlice,
     Note,
     PageCensus,
+    Plan,
     Run,
     Sample,
     SamplerCost,
@@ -58,6 +64,7 @@ KIND = "numabench-run"
 
 RUN_FILE = "run.json"
 END_FILE = "end.json"
+LOCK_FILE = "run.lock"
 TRIALS = "trials"
 TRIAL_FILE = "trial.json"
 EVENTS_FILE = "events.jsonl"
@@ -117,17 +124,19 @@ def create(results_dir: Path, run_id: str) -> RunWriter:
         raise ResultError(f"{path} is there already", "results are written once: choose another --run-id") from None
     except OSError as error:
         _refuse(path, error)
-    return RunWriter(path)
+    return RunWriter(path, _take_lock(path))
 
 
 class RunWriter:
     """Writes one run. Every method is durable when it returns, and leaves either a whole file or trial, or none.
 
-    Each raises `ResultError` where the file system refuses; what was written before stays as it was.
+    Each raises `ResultError` where the file system refuses; what was written before stays as it was. Until the end is
+    written, the writer is given up or the process dies, the lock whose descriptor it is given shows that the run lives.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock_fd: int | None = None) -> None:
         self.path = path
+        self._unlock = (lambda: None) if lock_fd is None else weakref.finalize(self, os.close, lock_fd)
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Write run.json."""
@@ -152,8 +161,27 @@ class RunWriter:
             _refuse(final, error)
 
     def write_end(self, end: dict[str, Any]) -> None:
-        """Write end.json: a run without it was killed."""
-        self._replace(self.path / END_FILE, end)
+        """Write end.json: a run without it was killed, or is running as long as its lock is held."""
+        try:
+            self._replace(self.path / END_FILE, end)
+        finally:
+            self._release()
+
+    def discard(self) -> None:
+        """Remove the directory of a run that ended before run.json was written; one that holds more stays."""
+        if (self.path / RUN_FILE).exists():
+            return
+        with contextlib.suppress(OSError):
+            for name in (END_FILE, f".tmp-{END_FILE}", f".tmp-{RUN_FILE}"):
+                (self.path / name).unlink(missing_ok=True)
+            (self.path / TRIALS).rmdir()
+            self._release()
+            self.path.rmdir()
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.path / LOCK_FILE).unlink(missing_ok=True)
+        self._unlock()
 
     def _replace(self, path: Path, record: dict[str, Any]) -> None:
         partial = path.with_name(f".tmp-{path.name}")
@@ -164,6 +192,41 @@ class RunWriter:
         except OSError as error:
             partial.unlink(missing_ok=True)
             _refuse(path, error)
+
+
+def _take_lock(path: Path) -> int | None:
+    """A descriptor of the run's lock file, which shows that the run lives; None where the file system has no locks.
+
+    The file gets its name when it is locked, so that no reader can be there before.
+    """
+    partial = path / f".tmp-{LOCK_FILE}"
+    descriptor = None
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        partial.rename(path / LOCK_FILE)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return None
+    return descriptor
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds a run's lock; False where that cannot be seen, as through 9p."""
+    try:
+        descriptor = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in {errno.EWOULDBLOCK, errno.EACCES}
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _json_file(record: dict[str, Any]) -> bytes:
@@ -213,20 +276,23 @@ def load(path: Path | str) -> Run:
     run, plan = _read_header(path)
     ending = _read_ending(path)
     nodes = plan.ids("nodes")
-    trials = tuple(_read_trial(directory, len(nodes)) for directory in _trial_directories(path))
-    order = plan.array("order")
-    _check_trials(path, trials, len(order), ending.status)
+    planned = _read_plan(plan)
     identity = run.object("identity")
+    machine = _read_machine(identity)
+    trials = tuple(_read_trial(directory, len(nodes)) for directory in _trial_directories(path))
+    _check_trials(path, trials, len(planned.order), ending.status)
     return Run(
         path=path,
         run_id=run.text("run_id"),
         created_utc=run.text("created_utc"),
         identity=identity.fields,
         plan=plan.fields,
+        machine=machine,
+        planned=planned,
         workload=_workload_name(plan),
         nodes=nodes,
         placements=tuple(plan.texts("placements")),
-        planned_trials=len(order),
+        planned_trials=len(planned.order),
         page_bytes=max(identity.count("page_bytes", 4096), 1),
         huge_page_bytes=identity.count("huge_page_bytes", 0),
         knobs=tuple(KnobWrite(**knob.strings("name path before wanted outcome message")) for knob in run.rows("knobs")),
@@ -302,6 +368,8 @@ def _read_header(path: Path) -> tuple[Fields, Fields]:
         raise ResultError(f"there is no directory {path}", "`numabench list` shows what there is")
     file = path / RUN_FILE
     if not file.is_file():
+        if _is_locked(path):
+            raise ResultError(f"{path} is a run that has just begun: it has no {RUN_FILE} yet", "try again in a moment")
         raise ResultError(f"{path} is not a numabench result: it has no {RUN_FILE}", "`numabench list` shows results")
     run = parse(file, _read_bytes(file))
     if run.fields.get("kind") != KIND:
@@ -314,6 +382,35 @@ def _read_header(path: Path) -> tuple[Fields, Fields]:
     if version < 1:
         run.wrong("schema_version", "a schema version")
     return run, run.object("plan")
+
+
+def _read_plan(plan: Fields) -> Plan:
+    return Plan(
+        argv=tuple(plan.texts("argv")),
+        driver=plan.text("driver", "autonuma"),
+        order=plan.text_pairs("order"),
+        size_bytes=plan.count("size_bytes", 0),
+        threads=plan.count("threads", 0),
+        loops=plan.count("loops", 0),
+        duration_s=plan.optional_quantity("duration_s"),
+        start_node=plan.optional_count("start_node"),
+        interval_s=plan.optional_quantity("interval_s"),
+        seed=plan.optional_integer("seed"),
+        scaled=tuple(plan.texts("scaled")),
+        knobs=None if plan.fields.get("knobs") is None else plan.texts_by_name("knobs"),
+    )
+
+
+def _read_machine(identity: Fields) -> Machine:
+    kernel, cpu = identity.object("kernel"), identity.object("cpu")
+    return Machine(
+        **identity.strings("where accelerator virtualization hostname thp_enabled"),
+        kernel_release=kernel.text("release", ""),
+        kernel_version=kernel.text("version", ""),
+        cpu_model=cpu.text("model", ""),
+        cpu_count=cpu.count("count", 0),
+        knobs=identity.texts_by_name("knobs"),
+    )
 
 
 def _workload_name(plan: Fields) -> str:
@@ -341,8 +438,12 @@ def _listed(path: Path) -> Listed:
 
 def _read_ending(path: Path) -> Ending:
     file = path / END_FILE
+    # The lock first: a run that ends between the two looks is one that has ended.
+    locked = _is_locked(path)
     if not file.exists():
-        return Ending(KILLED, "it was killed, or is still running: there is no end.json", "", ())
+        if locked:
+            return Ending(RUNNING, "", "", ())
+        return Ending(KILLED, "there is no end.json, and no process on this machine holds its lock", "", ())
     end = parse(file, _read_bytes(file))
     return Ending(
         status=end.text("status"),
@@ -398,7 +499,7 @@ def _read_trial(directory: Path, nodes: int) -> Trial:
         done=tuple(_read_work(row) for row in trial.rows("done")),
         check=None
         if check is None
-        else DataCheck(check.count("bytes"), check.count("wrong"), check.fields.get("first_wrong")),
+        else DataCheck(check.count("bytes"), check.count("wrong"), check.object("first_wrong").fields or None),
         first_touch=None if first_touch is None else first_touch.node_counts("nodes"),
         before=_read_snapshot(counters.optional_object("before")),
         after=_read_snapshot(counters.optional_object("after")),
@@ -410,6 +511,7 @@ def _read_trial(directory: Path, nodes: int) -> Trial:
             sampler.number("busy", 0.0),
         ),
         samples=_read_samples(directory / SAMPLES_FILE, trial, nodes + 1),
+        knobs=trial.texts_by_name("knobs"),
     )
 
 
@@ -445,7 +547,6 @@ def _read_census(pages: Fields) -> PageCensus:
 def _read_snapshot(snapshot: Fields | None) -> Snapshot | None:
     if snapshot is None:
         return None
-    load = snapshot.array("loadavg")
     return Snapshot(
         t_ns=snapshot.integer("t_ns"),
         vmstat=snapshot.counts("vmstat"),
@@ -453,7 +554,8 @@ def _read_snapshot(snapshot: Fields | None) -> Snapshot | None:
         nodes=snapshot.object("nodes").fields,
         sched=snapshot.object("sched").fields,
         pressure=snapshot.object("pressure").fields,
-        loadavg=tuple(float(value) for value in load if isinstance(value, int | float)),
+        loadavg=snapshot.numbers("loadavg"),
+        cpu_stalled_us=snapshot.object("pressure").object("cpu").object("some").optional_count("total_us"),
     )
 
 
@@ -480,4 +582,5 @@ def _read_sample(sample: Fields, columns: int) -> Sample:
         status=sample.counts("status"),
         vmstat=sample.counts("vmstat"),
         slice_bytes=sizes,
+        due_ns=sample.optional_integer("due_ns"),
     )

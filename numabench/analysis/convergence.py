@@ -40,12 +40,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Reach:
-    """When a share was first at `target`: `reached_s` is None where it was not by `observed_s`.
+    """When a share was first found at `target`: `reached_s` is None where it was not by `observed_s`.
 
+    It came there between `after_s`, when it was last looked for before (GO, where that was never), and `reached_s`.
     `held` is False where the share was below it again at the end, by more than chance.
     """
 
     target: float
+    after_s: float | None
     reached_s: float | None
     observed_s: float
     held: bool
@@ -69,12 +71,14 @@ class ThreadPlacement:
     """Threads on their home nodes over time; `homes` counts threads by home, `restless` those who left it in the tail.
 
     A thread's home is the node where it was seen most often in the last quarter of the samples. The threads are
-    settled from `settled_s` on: no thread was seen elsewhere from then to the end, over at least three samples.
+    settled from `settled_s` on: no thread was seen elsewhere from then to the end, over at least three samples. The
+    last of them came home between `settled_after_s`, the time of the sample before, and then.
     """
 
     convergence: Convergence
     homes: tuple[tuple[int, int], ...]
     restless: int
+    settled_after_s: float | None
     settled_s: float | None
 
 
@@ -103,10 +107,16 @@ def _converge(points: Sequence[Point]) -> Convergence:
     last = points[-1]
     reaches = []
     for target in TARGETS:
-        reached_s = next((point.t_s for point in points if point.share >= target), None)
+        place = next((place for place, point in enumerate(points) if point.share >= target), None)
+        after_s, reached_s = (None, None) if place is None else (_time_before(points, place), points[place].t_s)
         held = reached_s is not None and last.high >= target
-        reaches.append(Reach(target, reached_s, last.t_s, held))
+        reaches.append(Reach(target, after_s, reached_s, last.t_s, held))
     return Convergence(tuple(points), tuple(reaches))
+
+
+def _time_before(points: Sequence[Point], place: int) -> float:
+    """When the point before was; GO for the first."""
+    return points[place - 1].t_s if place else 0.0
 
 
 def _since_go(trial: Trial, sample: Sample) -> float:
@@ -133,11 +143,13 @@ def cpu_placement(trial: Trial) -> ThreadPlacement | Missing:
     calm = len(points)
     while calm and points[calm - 1].share == 1:
         calm -= 1
+    is_settled = len(points) - calm >= MIN_SAMPLES
     return ThreadPlacement(
         convergence=_converge(points),
         homes=tuple(sorted(Counter(home for home in homes if home is not None).items())),
         restless=restless,
-        settled_s=points[calm].t_s if len(points) - calm >= MIN_SAMPLES else None,
+        settled_after_s=_time_before(points, calm) if is_settled else None,
+        settled_s=points[calm].t_s if is_settled else None,
     )
 
 
@@ -157,19 +169,22 @@ def page_residency(trial: Trial, nodes: tuple[int, ...]) -> PageResidency | Miss
     """Where pages are, seen from the threads that use them; a slice counts by its size.
 
     A slice used by several threads counts the mean over its threads. The interval is of the pages sampled, not of the
-    threads, whose nodes are known.
+    threads, whose nodes are known. A sample without any page, as of a program before its start, is none.
     """
-    if trial.clock.go_ns is None or not trial.samples:
-        return Missing("no pages were sampled")
+    if trial.clock.go_ns is None:
+        return Missing("the trial had no GO")
+    with_pages = [sample for sample in trial.samples if sample.has_pages]
+    if len(with_pages) < MIN_SAMPLES:
+        return Missing(f"{len(with_pages)} of {len(trial.samples)} samples held pages, {MIN_SAMPLES} are needed")
     points, attainable = [], 0.0
-    for sample in trial.samples:
+    for sample in with_pages:
         users = _slice_users(trial, sample)
         shares = _weighted(trial, sample, users, nodes)
         if shares is not None:
             share, attainable, size = shares
             points.append(Point(_since_go(trial, sample), share, *wilson(share, size), size))
-    if not points:
-        return Missing("no sample knows both pages and the threads that use them")
+    if len(points) < MIN_SAMPLES:
+        return Missing(f"fewer than {MIN_SAMPLES} samples know both pages and the threads that use them")
     return PageResidency(_converge(points), attainable)
 
 

@@ -129,10 +129,11 @@ def counts(run: Run, trial: Trial) -> Counts:
     confirmed: int | Missing = Missing(_why_not_confirmed(trial))
     if trial.pages is not None:
         confirmed = sum(trial.pages.moved.values())
-    driver = run.plan.get("driver", AUTONUMA)
     asked_nothing = "automatic balancing asks for no page, it moves those that it finds misplaced"
     return Counts(
-        requested=Missing(asked_nothing if driver == AUTONUMA else "the driver did not record what it asked for"),
+        requested=Missing(
+            asked_nothing if run.planned.driver == AUTONUMA else "the driver did not record what it asked for"
+        ),
         confirmed=confirmed,
         confirmed_bytes=confirmed if isinstance(confirmed, Missing) else confirmed * run.page_bytes,
         by_pair=() if trial.pages is None else tuple(sorted(trial.pages.moved.items())),
@@ -189,12 +190,13 @@ def _window(series: list[tuple[int, int]], go_ns: int, moved_bytes: int) -> Thro
         for place, share in ((first, FIRST_SHARE), (last, LAST_SHARE))
     )
     window_mb = moved_bytes / BYTES_PER_MB * (LAST_SHARE - FIRST_SHARE)
-    inner_s, outer_s = times[last - 1] - times[first], times[last] - times[first - 1]
+    inner_s = (series[last - 1][0] - series[first][0]) / NS_PER_S
+    outer_s = (series[last][0] - series[first - 1][0]) / NS_PER_S
     return Throughput(
         start_s=start_s,
         end_s=end_s,
         resolution_s=max(times[place] - times[place - 1] for place in (first, last)),
-        mb_per_s=window_mb / (end_s - start_s) if last > first else None,
+        mb_per_s=window_mb / (end_s - start_s) if last > first and end_s > start_s else None,
         low_mb_per_s=window_mb / outer_s,
         high_mb_per_s=window_mb / inner_s if inner_s > 0 else None,
     )

@@ -37,7 +37,7 @@ def node_memory(trial: Trial, nodes: tuple[int, ...]) -> NodeMemory | Missing:
     """Memory per node over a trial. Pages that are nowhere yet count for no node, by their share of all sampled."""
     if trial.clock.go_ns is None:
         return Missing("the trial had no GO")
-    sampled = [sample for sample in trial.samples if any(sum(row) for row in sample.pages)]
+    sampled = [sample for sample in trial.samples if sample.has_pages]
     if not sampled:
         return Missing("no pages were sampled")
     scaled = all(trial.slice_bytes(sample, 0) is not None for sample in sampled)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING
 
 from numabench.analysis import convergence, migration
@@ -28,15 +26,14 @@ OTHER_SHARE = 0.05
 OTHER_PAGES = 512
 STALLED_SHARE = 0.25
 SAMPLER_BUSY_SHARE = 0.01
-GAP_FACTOR = 3
-MIN_GAP_S = 1.0
+# A sample is lost that comes so much later than planned: in seconds, and in intervals.
+LATE_S = 1.0
+LATE_INTERVALS = 3
 
 
 def knob(run: Run, name: str) -> str | None:
     """A knob's value while the trials ran, by the last part of its name."""
-    knobs = run.identity.get("knobs")
-    values = knobs if isinstance(knobs, dict) else {}
-    return next((str(value) for key, value in values.items() if key.rsplit(".", 1)[-1] == name), None)
+    return next((value for key, value in run.machine.knobs.items() if key.rsplit(".", 1)[-1] == name), None)
 
 
 def workload_pages(run: Run, trial: Trial) -> int:
@@ -213,23 +210,16 @@ def _check_contamination(_run: Run, trial: Trial) -> Iterator[Finding]:
 
 
 def _stalled_share(trial: Trial) -> float | None:
-    """The share of a trial in which some task waited for a CPU (Documentation/accounting/psi.rst: total is in us)."""
+    """The share of a trial in which some task waited for a CPU."""
     if trial.before is None or trial.after is None or trial.after.t_ns <= trial.before.t_ns:
         return None
-    totals = [_pressure_total_us(snapshot.pressure) for snapshot in (trial.before, trial.after)]
-    if totals[0] is None or totals[1] is None:
+    before_us, after_us = trial.before.cpu_stalled_us, trial.after.cpu_stalled_us
+    if before_us is None or after_us is None:
         return None
-    return (totals[1] - totals[0]) * 1000 / (trial.after.t_ns - trial.before.t_ns)
+    return (after_us - before_us) * 1000 / (trial.after.t_ns - trial.before.t_ns)
 
 
-def _pressure_total_us(pressure: dict[str, object]) -> float | None:
-    cpu = pressure.get("cpu")
-    some = cpu.get("some") if isinstance(cpu, dict) else None
-    total = some.get("total_us") if isinstance(some, dict) else None
-    return float(total) if isinstance(total, int | float) else None
-
-
-def _check_sampling(_run: Run, trial: Trial) -> Iterator[Finding]:
+def _check_sampling(run: Run, trial: Trial) -> Iterator[Finding]:
     if trial.sampler.busy_share > SAMPLER_BUSY_SHARE * 1.5:
         yield Finding(
             "sampler-busy",
@@ -237,19 +227,22 @@ def _check_sampling(_run: Run, trial: Trial) -> Iterator[Finding]:
             f"sampling took {trial.sampler.busy_share:.1%} of one CPU, more than the {SAMPLER_BUSY_SHARE:.0%} meant",
             "sample less: --interval, --sample-pages",
         )
-    gaps_s = [(late.t_ns - early.t_ns) / NS_PER_S for early, late in pairwise(trial.samples)]
-    if len(trial.samples) < convergence.MIN_SAMPLES:
+    with_pages = sum(sample.has_pages for sample in trial.samples)
+    if with_pages < convergence.MIN_SAMPLES:
         yield Finding(
-            "lost-samples",
+            "few-samples",
             BIASES,
-            f"{len(trial.samples)} samples were taken, at least {convergence.MIN_SAMPLES} are needed",
-            "let it run longer, or sample more often: --interval",
+            f"{with_pages} of {len(trial.samples)} samples held pages, at least {convergence.MIN_SAMPLES} are needed",
+            "let it run longer, or sample fewer pages more often: --sample-pages, --interval",
         )
-    elif max(gaps_s) > max(GAP_FACTOR * median(gaps_s), MIN_GAP_S):
+    late_s = [(sample.t_ns - sample.due_ns) / NS_PER_S for sample in trial.samples if sample.due_ns is not None]
+    limit_s = max(LATE_S, LATE_INTERVALS * (run.planned.interval_s or 0.0))
+    lost = sum(delay_s > limit_s for delay_s in late_s)
+    if lost:
         yield Finding(
             "lost-samples",
             BIASES,
-            f"for {max(gaps_s):.1f} s nothing was sampled, against {median(gaps_s):.2f} s as a rule",
+            f"{lost} of {len(trial.samples)} samples came late, up to {max(late_s):.1f} s after they were due",
             "see what kept the harness from running: more threads than CPUs, or other load",
         )
 

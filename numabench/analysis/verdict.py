@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numabench.record import Run, Trial
 
 UNSTABLE_SHARE = 0.25
+BALANCING = "numa_balancing"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def judge(run: Run) -> Verdict:
     found = [
         *_about_ending(run),
         *_about_machine(run),
+        *_about_changed_knobs(run, measured),
         *_about_trials(run),
         *_merge(run, measured),
         *_about_repeats(run, measured),
@@ -51,7 +53,14 @@ def judge(run: Run) -> Verdict:
 
 
 def _about_ending(run: Run) -> Iterator[Finding]:
-    if not run.complete:
+    if run.is_running:
+        yield Finding(
+            "incomplete",
+            BIASES,
+            f"{len(run.trials)} of {run.planned_trials} trials were run so far: the run is still going",
+            "wait for its end; the trials shown are whole",
+        )
+    elif not run.complete:
         yield Finding(
             "incomplete",
             BIASES,
@@ -77,7 +86,7 @@ def _about_machine(run: Run) -> Iterator[Finding]:
             "it ran in a virtual machine: its times and rates are not performance; counts and placement are real",
             "run it on hardware with as many nodes to learn how fast it is",
         )
-    elif run.identity.get("virtualization"):
+    elif run.machine.virtualization:
         yield Finding(
             "virtual-machine",
             INFORMS,
@@ -90,17 +99,59 @@ def _about_machine(run: Run) -> Iterator[Finding]:
                 f"knob-{write.outcome}",
                 BIASES if write.outcome == "denied" else INFORMS,
                 f"{write.name} could not be set to {write.wanted}: " + (write.message or write.outcome),
-                "run as root" if write.outcome == "denied" else "this kernel does not have it: nothing to do",
+                "run as root, outside a container"
+                if write.outcome == "denied"
+                else "this kernel does not have it: nothing to do",
             )
-    driver = run.plan.get("driver", migration.AUTONUMA)
-    if driver == migration.AUTONUMA and knob(run, "numa_balancing") == "0":
+    if run.planned.driver == migration.AUTONUMA and knob(run, BALANCING) == "0":
         yield Finding(
             "balancing-off",
             INVALID,
             "kernel.numa_balancing was 0 while the trials ran: the kernel was not asked to migrate anything",
-            "run as root, or set it by hand: sysctl kernel.numa_balancing=1",
+            _how_to_balance(run),
         )
     yield from _about_load(run)
+
+
+def _how_to_balance(run: Run) -> str:
+    """What to do where balancing was off, by what left it so."""
+    by_hand = "set it by hand: sysctl kernel.numa_balancing=1"
+    wanted = run.planned.knobs
+    if wanted is not None and BALANCING not in map(_last_word, wanted):
+        return f"leave out --no-tune, or {by_hand}"
+    if any(_last_word(write.name) == BALANCING and write.wanted == "0" for write in run.knobs):
+        return "leave out --balancing 0"
+    return f"run as root, outside a container, or {by_hand}"
+
+
+def _about_changed_knobs(run: Run, measured: list[Trial]) -> Iterator[Finding]:
+    """Knobs that at a trial's end were not what the run had set or found."""
+    for name in dict.fromkeys(name for trial in measured for name in trial.knobs):
+        kept = _kept_values(run, name)
+        changed = [trial for trial in measured if kept and trial.knobs.get(name, kept[0]) not in kept]
+        if changed:
+            found = ", ".join(dict.fromkeys(trial.knobs[name] for trial in changed))
+            yield Finding(
+                "knob-changed",
+                INVALID if _last_word(name) == BALANCING else BIASES,
+                f"{name} was {kept[0]} when the trials began, and somebody else had made it {found} by the end of some",
+                "see what sets it (numad, tuned, another benchmark), and run again",
+                trials=tuple(trial.index for trial in changed),
+            )
+
+
+def _kept_values(run: Run, name: str) -> tuple[str, ...]:
+    """The values that a knob may have without anybody else's doing: what the run set, as the kernel took it."""
+    found = run.machine.knobs.get(name)
+    for write in run.knobs:
+        if write.name == name and write.outcome in {"set", "kept"}:
+            # A message says that the kernel made another value of it, which is the one that was read afterwards.
+            return (write.wanted, found) if write.message and found is not None else (write.wanted,)
+    return () if found is None else (found,)
+
+
+def _last_word(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def _about_load(run: Run) -> Iterator[Finding]:
@@ -108,9 +159,7 @@ def _about_load(run: Run) -> Iterator[Finding]:
     first = run.trials[0] if run.trials else None
     if first is None or first.before is None or not first.before.loadavg:
         return
-    cpu = run.identity.get("cpu")
-    number = cpu.get("count") if isinstance(cpu, dict) else None
-    cpus = number if isinstance(number, int) and number > 0 else 1
+    cpus = max(run.machine.cpu_count, 1)
     load = first.before.loadavg[0]
     if load > max(1.5, cpus / 2):
         yield Finding(

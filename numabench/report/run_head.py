@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numabench.idset import format_ids
 from numabench.report.page import BOLD, YELLOW, Page
 from numabench.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from numabench.record import Run
+    from numabench.record import Plan, Run
 
 
 def guest_note(run: Run) -> str:
     """What must be said of every figure that comes from a guest."""
-    kind = "an emulated guest's" if _text_of(run.identity, "accelerator") != "kvm" else "a guest's"
+    kind = "an emulated guest's" if run.machine.accelerator != "kvm" else "a guest's"
     return f"Times are {kind} and not performance. Counts, statuses and placement are real."
 
 
@@ -32,61 +32,57 @@ def _head(page: Page, run: Run) -> None:
     page.text(f"{run.run_id}, {run.created_utc}")
     if run.is_guest:
         page.text(guest_note(run), YELLOW)
-    if not run.complete:
+    if run.is_running:
+        page.text(f"The run is still going: {len(run.trials)} of {run.planned_trials} trials so far.", YELLOW)
+    elif not run.complete:
         page.text(f"The run did not come to its end: it is {run.ending.status}. {run.ending.message}", YELLOW)
     page.blank()
 
 
 def _machine(page: Page, run: Run) -> None:
-    identity = run.identity
+    machine = run.machine
     where = "a guest" if run.is_guest else "this hardware"
-    accelerator = _text_of(identity, "accelerator")
+    accelerator = machine.accelerator
     if run.is_guest and accelerator:
         where += " under " + {"tcg": "tcg (emulated CPUs)", "kvm": "kvm"}.get(accelerator, accelerator)
-    elif _text_of(identity, "virtualization"):
-        where = f"a virtual machine ({_text_of(identity, 'virtualization')})"
-    host = _text_of(identity, "hostname")
-    page.item("ran on", where + (f", {host}" if host else ""))
-    page.item("kernel", f"Linux {_text_of(identity, 'kernel', 'release')} {_text_of(identity, 'kernel', 'version')}")
-    cpu = f"{_text_of(identity, 'cpu', 'count')} x {_text_of(identity, 'cpu', 'model')}"
+    elif machine.virtualization:
+        where = f"a virtual machine ({machine.virtualization})"
+    page.item("ran on", where + (f", {machine.hostname}" if machine.hostname else ""))
+    page.item("kernel", f"Linux {machine.kernel_release} {machine.kernel_version}")
+    cpu = f"{machine.cpu_count} x {machine.cpu_model}"
     pages = f"{format_bytes(run.page_bytes)} pages"
-    thp = _text_of(identity, "thp_enabled")
-    page.item("machine", ", ".join(filter(None, (cpu, pages, f"THP {thp}" if thp else ""))))
+    thp = f"THP {machine.thp_enabled}" if machine.thp_enabled else ""
+    page.item("machine", ", ".join(filter(None, (cpu, pages, thp))))
 
 
 def _plan(page: Page, run: Run) -> None:
-    plan = run.plan
-    argv = plan.get("argv")
-    if isinstance(argv, list) and argv:
-        page.item("command", " ".join(map(str, argv)))
+    plan = run.planned
+    if plan.argv:
+        page.item("command", " ".join(plan.argv))
     page.item("workload", _workload(plan))
-    measured = run.planned_trials - sum(entry[-1:] == ["warmup"] for entry in plan.get("order", []))
+    measured = run.planned_trials - sum(role == "warmup" for _, role in plan.order)
     repeats = f"{measured} measured trial{'s' * (measured != 1)}"
     if run.planned_trials > measured:
         repeats += f" after {run.planned_trials - measured} to warm up"
-    interval = plan.get("interval_s")
-    sampled = f", sampled every {format_seconds(float(interval))}" if isinstance(interval, int | float) else ""
-    page.item("trials", f"{repeats}, in an order shuffled by seed {_text_of(plan, 'seed')}{sampled}")
-    scaled = plan.get("scaled")
-    for place, text in enumerate(scaled if isinstance(scaled, list) else []):
-        page.item("not as published" if place == 0 else "", str(text))
+    shuffled = "" if plan.seed is None else f", in an order shuffled by seed {plan.seed}"
+    sampled = "" if plan.interval_s is None else f", sampled every {format_seconds(plan.interval_s)}"
+    page.item("trials", f"{repeats}{shuffled}{sampled}")
+    for place, text in enumerate(plan.scaled):
+        page.item("not as published" if place == 0 else "", text)
 
 
-def _workload(plan: dict[str, Any]) -> str:
+def _workload(plan: Plan) -> str:
     parts = []
-    size, threads, loops = plan.get("size_bytes"), plan.get("threads"), plan.get("loops")
-    if isinstance(size, int) and size:
-        parts.append(f"{format_bytes(size)} per process")
-    if isinstance(threads, int) and threads:
-        parts.append(f"{threads} threads per process")
-    if isinstance(loops, int) and loops:
-        parts.append(f"{loops} loops per thread")
-    duration = plan.get("duration_s")
-    if isinstance(duration, int | float) and duration:
-        parts.append(f"for {format_seconds(float(duration))}")
-    start = plan.get("start_node")
-    if isinstance(start, int):
-        parts.append(f"first touched on node {start} (default placement)")
+    if plan.size_bytes:
+        parts.append(f"{format_bytes(plan.size_bytes)} per process")
+    if plan.threads:
+        parts.append(f"{plan.threads} threads per process")
+    if plan.loops:
+        parts.append(f"{plan.loops} loops per thread")
+    if plan.duration_s:
+        parts.append(f"for {format_seconds(plan.duration_s)}")
+    if plan.start_node is not None:
+        parts.append(f"first touched on node {plan.start_node} (default placement)")
     return ", ".join(parts) or "a program of the user's own: all its threads are taken to use all its memory"
 
 
@@ -96,7 +92,9 @@ def _knobs(page: Page, run: Run) -> None:
     for write in run.knobs:
         if write.outcome == "set":
             restored = back.get(write.name)
-            end = "put back" if restored and restored.outcome == "restored" else "not known to be put back"
+            end = "to be put back at its end" if run.is_running else "not known to be put back"
+            if restored and restored.outcome == "restored":
+                end = "put back"
             if restored and restored.outcome == "foreign":
                 end = f"left at {restored.value}: somebody else changed it"
             text = f"{write.name} {write.before} -> {write.wanted}, {end}"
@@ -108,11 +106,3 @@ def _knobs(page: Page, run: Run) -> None:
         label = ""
     if not run.knobs:
         page.item("set", "nothing on the machine was changed")
-
-
-def _text_of(record: dict[str, Any], *keys: str) -> str:
-    """A text below nested objects of a result, empty where there is none."""
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return "" if value is None or isinstance(value, dict | list) else str(value)

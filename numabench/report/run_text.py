@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from numabench.analysis.finding import BIASES, INFORMS, INVALID
@@ -71,9 +72,11 @@ def _data(page: Page, shown: TrialSummary) -> None:
         nodes = ", ".join(f"{pages / total:.0%} on node {node}" for node, pages in sorted(trial.first_touch.items()))
         page.item("first touch", nodes, 2)
     sampler = trial.sampler
+    with_pages = sum(sample.has_pages for sample in trial.samples)
+    held = f" ({with_pages} of them held pages)" if with_pages < len(trial.samples) else ""
     page.item(
         "samples",
-        f"{sampler.samples} in trial {trial.index}, {format_seconds(sampler.interval_ns / NS_PER_S)} apart, "
+        f"{sampler.samples} in trial {trial.index}{held}, {format_seconds(sampler.interval_ns / NS_PER_S)} apart, "
         f"for {sampler.busy_share:.1%} of one CPU",
         2,
     )
@@ -82,21 +85,22 @@ def _data(page: Page, shown: TrialSummary) -> None:
         page.item("data at the end", f"{format_bytes(trial.check.checked_bytes)} read back, {wrong}", 2)
 
 
-def _figure(values: Iterable[float | Missing], show: Callable[[float], str]) -> str:
-    """A figure over trials, or why no trial has it."""
+def _count(values: Iterable[float | Missing], show: Callable[[float], str] = format_count) -> str:
+    """A count over trials, which is exact and has no interval; or why no trial has it."""
     listed = list(values)
     known = spread(value for value in listed if not isinstance(value, Missing))
     if known is not None:
-        return _spread(known, show)
+        return _spread(replace(known, ci95=None), show)
     return f"not known: {next(value.reason for value in listed if isinstance(value, Missing))}"
 
 
 def _spread(found: Spread, show: Callable[[float], str]) -> str:
-    """`median (low..high; 95 % CI a..b)`, or the one value that all have."""
-    ci = f"; 95 % CI {show(found.ci95[0])}..{show(found.ci95[1])}" if found.ci95 and found.low < found.high else ""
-    if found.low == found.high:
-        return show(found.median)
-    return f"{show(found.median)} ({show(found.low)}..{show(found.high)}{ci})"
+    """`median (low..high; 95 % CI a..b)`, or the one value that all have as far as it is shown."""
+    low, high = show(found.low), show(found.high)
+    if low == high:
+        return low
+    ci = f"; 95 % CI {show(found.ci95[0])}..{show(found.ci95[1])}" if found.ci95 else ""
+    return f"{show(found.median)} ({low}..{high}{ci})"
 
 
 def _migrated(page: Page, placement: PlacementSummary, shown: TrialSummary) -> None:
@@ -106,8 +110,8 @@ def _migrated(page: Page, placement: PlacementSummary, shown: TrialSummary) -> N
     if isinstance(requested, Missing):
         page.item("  requested", f"none: {requested.reason}", 2)
     else:
-        page.item("  requested", _figure((trial.counts.requested for trial in trials), format_count), 2)
-    confirmed = _figure((trial.counts.confirmed for trial in trials), format_count)
+        page.item("  requested", _count(trial.counts.requested for trial in trials), 2)
+    confirmed = _count(trial.counts.confirmed for trial in trials)
     if placement.confirmed_bytes is not None:
         confirmed += f" = {format_bytes(placement.confirmed_bytes.median)}"
     page.item("  confirmed", confirmed, 2)
@@ -122,7 +126,7 @@ def _migrated(page: Page, placement: PlacementSummary, shown: TrialSummary) -> N
 
 def _kernel(kernels: Sequence[KernelCount]) -> str:
     def of(name: str) -> str:
-        return _figure((getattr(kernel, name) for kernel in kernels), format_count)
+        return _count(getattr(kernel, name) for kernel in kernels)
 
     first = kernels[0]
     if isinstance(first.total, Missing):
@@ -178,13 +182,16 @@ def _convergence(page: Page, placement: PlacementSummary) -> None:
         homes = ", ".join(f"{threads} on node {node}" for node, threads in last.homes)
         calm = "never settled"
         if last.settled_s is not None:
-            calm = f"settled from {format_seconds(last.settled_s)} on" if last.settled_s else "settled from the start"
+            when = _moment(last.settled_after_s, last.settled_s)
+            calm = f"settled from {when} on" if last.settled_s else "settled from the start"
         page.text(f"threads of trial {trials[-1].trial.index}: {homes}; {calm}", indent=4)
 
 
 _CONVERGENCE_COLUMNS = ("50 %", "90 %", "99 %", "at the end")
-_CONVERGENCE_WIDTHS = (17, 17, 17, 23)
-_CONVERGENCE_LABEL = 21
+_CONVERGENCE_WIDTHS = (18, 18, 18, 22)
+_CONVERGENCE_LABEL = 20
+# A crossing is told by both samples around it where they are further apart than this share of the later one's time.
+_EXACT_SHARE = 0.05
 
 
 def _convergence_rows(page: Page, rows: Sequence[tuple[str, list[str]]]) -> None:
@@ -220,9 +227,11 @@ def _reaches(found: Sequence[Convergence | Missing], notes: list[str]) -> list[s
 
 
 def _reach(reaches: Sequence[Reach], notes: list[str]) -> str:
-    """`3.1 s`, the median of times; `> 45 s` where half the trials or more did not come there."""
-    times = sorted(reach.reached_s if reach.reached_s is not None else float("inf") for reach in reaches)
-    middle = times[len(times) // 2]
+    """`1..3.1 s`, of the trial with the median time; `not in 45 s` where half the trials or more did not come there."""
+    times = sorted(
+        (float("inf"), 0.0) if reach.reached_s is None else (reach.reached_s, reach.after_s or 0.0) for reach in reaches
+    )
+    middle, after = times[len(times) // 2]
     observed = format_seconds(min(reach.observed_s for reach in reaches))
     missed = sum(reach.reached_s is None for reach in reaches)
     if missed and (note := "not in N s: not reached in that time, which is all that was observed") not in notes:
@@ -232,10 +241,24 @@ def _reach(reaches: Sequence[Reach], notes: list[str]) -> str:
         notes.append(note)
     if middle == float("inf"):
         return f"not in {observed}" + (f" ({missed}/{len(times)})" if missed < len(times) else "")
-    shown = ("at once" if middle == 0 else format_seconds(middle)) + "*" * lost
+    shown = _moment(after, middle)
+    if ".." in shown and (note := "A..B s: it came there between the samples at A and at B") not in notes:
+        notes.append(note)
+    shown += "*" * lost
     if missed:
         return f"{shown} ({len(times) - missed}/{len(times)})"
     return shown
+
+
+def _moment(after_s: float | None, t_s: float) -> str:
+    """`3.4 s`, or `0.4..3.4 s` where it lies anywhere between two samples that are far apart."""
+    if t_s == 0:
+        return "at once"
+    shown = format_seconds(t_s)
+    if after_s is None or t_s - after_s <= _EXACT_SHARE * t_s:
+        return shown
+    number, _, unit = (format_seconds(after_s) if after_s else "0").partition(" ")
+    return f"{number}..{shown}" if unit in {"", shown.partition(" ")[2]} else f"{number} {unit}..{shown}"
 
 
 def _final(known: Sequence[Convergence]) -> str:
@@ -281,7 +304,7 @@ def _costs(page: Page, placement: PlacementSummary) -> None:
             shown.append(f"{cost.name} {_spread(found, _short)}")
     if shown:
         page.item("per 2 MB migrated", "; ".join(shown), 2)
-    passes = _figure((trial.scan_passes for trial in placement.trials), lambda value: f"{value:.1f}")
+    passes = _count((trial.scan_passes for trial in placement.trials), lambda value: f"{value:.1f}")
     page.item("scan passes", f"{passes} (PTE updates by pages)", 2)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import synthetic_run
 
-from numabench import process
+from numabench import process, store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +99,16 @@ def test_the_list_has_a_line_a_run_with_the_unreadable_among_them(results: Path)
     assert "unreadable" in bad
     listed = json.loads(numabench("list", "--results", results, "--json").check("list").stdout)
     assert [entry["unreadable"] == "" for entry in listed] == [True, False]
+
+
+def test_a_run_still_going_is_listed_as_running(tmp_path: Path) -> None:
+    writer = store.create(tmp_path, "run")
+    writer.write_run(synthetic_run.run_record())
+    done = numabench("list", "--results", tmp_path).check("list")
+    assert done.stdout.split()[:4] == ["run", "running", "0/1", "trials"]
+    assert "still going" in numabench("report", "last", "--results", tmp_path).check("report").stdout
+    writer.write_end({"status": "failed"})
+    assert numabench("list", "--results", tmp_path).check("list").stdout.split()[1] == "failed"
 
 
 def test_an_empty_list_says_so(tmp_path: Path) -> None:

@@ -50,12 +50,14 @@ def test_residency_is_seen_from_the_thread_that_uses_the_pages(tmp_path: Path) -
     assert found.convergence.points[0].share == 0.5
     assert found.convergence.points[4].share == pytest.approx(0.5 + 0.5 * 102 / 256)
     assert reached(found.convergence) == [0.0, 6.0, 7.0]
+    assert [reach.after_s for reach in found.convergence.reaches] == [0.0, 5.0, 6.0]
     assert found.attainable == 1.0
 
 
 def test_pages_that_stay_remote_are_censored_and_not_converged(tmp_path: Path) -> None:
     found = residency(trial_of(tmp_path, synthetic_run.still_samples(remote=True)))
-    assert [(reach.reached_s, reach.observed_s) for reach in found.convergence.reaches] == [(None, 10.0)] * 3
+    reaches = found.convergence.reaches
+    assert [(reach.after_s, reach.reached_s, reach.observed_s) for reach in reaches] == [(None, None, 10.0)] * 3
     assert found.convergence.final.share == 0.0
 
 
@@ -104,7 +106,7 @@ def test_threads_are_numbered_over_all_processes(tmp_path: Path) -> None:
 def test_threads_settle_when_they_change_node_for_the_last_time(tmp_path: Path) -> None:
     samples = [synthetic_run.sample(second, 0, cpu_nodes=(0, 0 if second < 4 else 1)) for second in range(11)]
     found = placement(trial_of(tmp_path, samples))
-    assert found.settled_s == 4.0
+    assert (found.settled_after_s, found.settled_s) == (3.0, 4.0)
     assert found.homes == ((0, 1), (1, 1))
     assert found.restless == 0
     assert reached(found.convergence) == [0.0, 4.0, 4.0]
@@ -127,6 +129,29 @@ def test_a_thread_whose_cpu_is_not_known_is_left_out(tmp_path: Path) -> None:
     trial = trial_of(tmp_path, samples)
     assert placement(trial).homes == ((1, 1),)
     assert residency(trial).convergence.final == convergence.Point(4.0, 1.0, *convergence.wilson(1.0, 256), 256)
+
+
+def test_a_share_that_is_there_in_the_first_sample_came_since_go(tmp_path: Path) -> None:
+    trial = trial_of(tmp_path, [synthetic_run.sample(second, 1.0) for second in range(3, 8)])
+    assert [(reach.after_s, reach.reached_s) for reach in residency(trial).convergence.reaches] == [(0.0, 3.0)] * 3
+
+
+@pytest.mark.parametrize("with_pages", [0, 1, 2])
+def test_samples_without_pages_are_none(tmp_path: Path, with_pages: int) -> None:
+    samples = [
+        synthetic_run.sample(second, 1.0)
+        if 3 <= second < 3 + with_pages
+        else {**synthetic_run.sample(second, 0), "pages": [[0, 0, 0], [0, 0, 0]]}
+        for second in range(8)
+    ]
+    found = convergence.page_residency(trial_of(tmp_path, samples), NODES)
+    assert found == Missing(f"{with_pages} of 8 samples held pages, 3 are needed")
+
+
+def test_pages_without_threads_are_not_called_converged(tmp_path: Path) -> None:
+    samples = [synthetic_run.sample(second, 1.0, cpu_nodes=(0, 1) if second < 2 else (-1, -1)) for second in range(8)]
+    found = convergence.page_residency(trial_of(tmp_path, samples), NODES)
+    assert found == Missing("fewer than 3 samples know both pages and the threads that use them")
 
 
 def test_locality_is_of_windows_of_faults(tmp_path: Path) -> None:

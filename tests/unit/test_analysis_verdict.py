@@ -142,9 +142,88 @@ def test_a_killed_run_is_told(tmp_path: Path) -> None:
     assert "1 of 1 trials were run: the run is killed" in one(found, "incomplete").cause
 
 
-def test_gaps_between_samples_are_told(tmp_path: Path) -> None:
-    samples = [sample for second, sample in enumerate(synthetic_run.samples()) if not 3 <= second <= 6]
-    assert "for 5.0 s nothing was sampled" in one(judge(tmp_path, samples), "lost-samples").cause
+def late(delay_s: float) -> list[dict[str, Any]]:
+    """Samples that were planned, of which the fourth came late."""
+    samples = [{**sample, "due_ns": sample["t_ns"] - 1_000_000} for sample in synthetic_run.samples()]
+    samples[3]["due_ns"] = samples[3]["t_ns"] - round(delay_s * synthetic_run.SECOND_NS)
+    del samples[0]["due_ns"], samples[-1]["due_ns"]
+    return samples
+
+
+def test_a_sample_that_came_late_is_lost(tmp_path: Path) -> None:
+    found = one(judge(tmp_path, late(3.2)), "lost-samples")
+    assert found.cause == "1 of 11 samples came late, up to 3.2 s after they were due"
+
+
+@pytest.mark.parametrize(("interval_s", "delay_s", "is_lost"), [(1.0, 2.9, False), (0.1, 1.1, True), (0.1, 0.9, False)])
+def test_a_sample_is_lost_beyond_a_second_and_three_intervals(
+    tmp_path: Path, interval_s: float, delay_s: float, is_lost: bool
+) -> None:
+    run = synthetic_run.run_record()
+    run["plan"]["interval_s"] = interval_s
+    found = judge(tmp_path, late(delay_s), run=run)
+    assert ("lost-samples" in found.codes(finding.BIASES)) == is_lost
+
+
+def test_samples_far_apart_on_purpose_are_not_lost(tmp_path: Path) -> None:
+    apart = [sample for second, sample in enumerate(synthetic_run.samples()) if not 3 <= second <= 6]
+    assert judge(tmp_path / "unplanned", apart).codes(finding.BIASES) == ()
+    planned = [{**sample, "due_ns": sample["t_ns"] - 5} for sample in apart]
+    assert judge(tmp_path / "planned", planned).codes(finding.BIASES) == ()
+
+
+def test_fewer_than_three_samples_with_pages_are_few(tmp_path: Path) -> None:
+    samples = synthetic_run.samples()
+    for sample in samples[2:]:
+        sample["pages"] = [[0, 0, 0], [0, 0, 0]]
+    found = judge(tmp_path, samples)
+    assert one(found, "few-samples").cause == "2 of 11 samples held pages, at least 3 are needed"
+    assert found.codes(finding.INVALID) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"), [("kernel.numa_balancing", finding.INVALID), ("thp.enabled", finding.BIASES)]
+)
+def test_a_knob_that_somebody_changed_is_told_with_the_trials(tmp_path: Path, name: str, weight: str) -> None:
+    kept = {"kernel.numa_balancing": "1", "thp.enabled": "madvise", "vm.swappiness": "60"}
+    run = synthetic_run.run_record(repeats=3, knobs={"kernel.numa_balancing": "1", "thp.enabled": "madvise"})
+    trials = [
+        ({**synthetic_run.trial_record(index), "knobs": {**kept, **({name: "0"} if index > 1 else {})}}, [])
+        for index in (1, 2, 3)
+    ]
+    found = one(verdict.judge(store.load(synthetic_run.write(tmp_path, run, trials))), "knob-changed")
+    assert (found.weight, found.trials, found.placement) == (weight, (2, 3), "")
+    assert name in found.cause
+
+
+def test_a_knob_that_the_kernel_rounds_was_not_changed(tmp_path: Path) -> None:
+    run = synthetic_run.run_record(knobs={"kernel.numa_balancing": "1", "kernel.numa_balancing_scan_size_mb": "256"})
+    rounded = {"name": "kernel.numa_balancing_scan_size_mb", "before": "64", "wanted": "255", "outcome": "set"}
+    run["knobs"].append({**rounded, "message": "the kernel made it 256"})
+    found = judge(tmp_path, run=run, knobs={"kernel.numa_balancing_scan_size_mb": "256"})
+    assert found.codes(finding.BIASES) == ()
+
+
+def balancing_off(tmp_path: Path, knobs: dict[str, str], outcome: str | None, wanted: str = "1") -> str:
+    run = synthetic_run.run_record(knobs={"kernel.numa_balancing": "0"})
+    run["plan"]["knobs"] = knobs
+    run["knobs"] = [] if outcome is None else [{**run["knobs"][0], "wanted": wanted, "outcome": outcome}]
+    return one(judge(tmp_path, run=run), "balancing-off").remedy
+
+
+def test_balancing_that_was_off_is_mended_by_what_left_it_so(tmp_path: Path) -> None:
+    assert balancing_off(tmp_path / "no-tune", {}, None).startswith("leave out --no-tune")
+    assert balancing_off(tmp_path / "denied", {"numa_balancing": "1"}, "denied").startswith("run as root")
+    assert balancing_off(tmp_path / "asked", {"numa_balancing": "0"}, "kept", "0") == "leave out --balancing 0"
+
+
+def test_a_run_still_going_is_not_called_killed(tmp_path: Path) -> None:
+    writer = store.create(tmp_path, "run")
+    writer.write_run(synthetic_run.run_record(repeats=2))
+    writer.write_trial(1, synthetic_run.trial_record(), b"", synthetic_run.samples())
+    found = one(verdict.judge(store.load(writer.path)), "incomplete")
+    assert found.cause == "1 of 2 trials were run so far: the run is still going"
+    writer.write_end(synthetic_run.END | {"status": "failed"})
 
 
 def test_a_knob_that_was_denied_is_told(tmp_path: Path) -> None:
@@ -155,9 +234,9 @@ def test_a_knob_that_was_denied_is_told(tmp_path: Path) -> None:
 
 def test_a_guest_and_notes_inform(tmp_path: Path) -> None:
     run = synthetic_run.run_record(where="guest")
-    run["notes"] = [{"code": "clipped-size", "message": "smaller", "remedy": "more memory"}]
+    run["notes"] = [{"code": "scaled", "message": "smaller", "remedy": "more memory"}]
     found = judge(tmp_path, run=run)
-    assert set(found.codes(finding.INFORMS)) == {"guest-times", "clipped-size", "few-repeats"}
+    assert set(found.codes(finding.INFORMS)) == {"guest-times", "scaled", "few-repeats"}
 
 
 def test_a_virtual_machine_that_is_no_guest_of_ours_informs(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from numabench import store
 from numabench.errors import ResultError
-from numabench.report import run_json
+from numabench.report import run_json, run_text
 from numabench.report.escape import escape
 from numabench.report.run_text import render
 from numabench.report.sparkline import resample, sparkline
@@ -39,8 +39,8 @@ def hostile_run(tmp_path: Path) -> Run:
     """A run in which every text that may be anything is hostile."""
     record = synthetic_run.run_record((HOSTILE,), hostname=HOSTILE, virtualization=HOSTILE, thp_enabled=HOSTILE)
     record["identity"]["kernel"] = {"release": HOSTILE, "version": HOSTILE}
-    record["identity"]["cpu"] = {"model": HOSTILE, "count": HOSTILE}
-    record["plan"] |= {"argv": [HOSTILE], "workload": HOSTILE, "scaled": [HOSTILE], "seed": HOSTILE, "order": []}
+    record["identity"]["cpu"] = {"model": HOSTILE, "count": 2**64 - 1}
+    record["plan"] |= {"argv": [HOSTILE], "workload": HOSTILE, "scaled": [HOSTILE], "order": [[HOSTILE, HOSTILE]]}
     record |= {"run_id": HOSTILE, "created_utc": HOSTILE}
     record["notes"] = [{"code": HOSTILE, "message": HOSTILE, "remedy": HOSTILE}]
     record["knobs"] = [
@@ -71,10 +71,61 @@ def test_the_text_gives_each_figure_of_a_known_run(tmp_path: Path) -> None:
     assert "8,192 in all; 8,192 after hinting faults" in line_of(text, "kernel counted")
     assert "none: automatic balancing asks for no page" in line_of(text, "requested")
     assert "6.711" in line_of(text, "MB/s")
-    assert line_of(text, "page residency").split()[2:10] == ["at", "once", "6", "s", "7", "s", "100.0", "%"]
+    assert line_of(text, "page residency").split()[2:10] == ["at", "once", "5..6", "s", "6..7", "s", "100.0", "%"]
     assert "TLB interrupts 10;" in line_of(text, "per 2 MB migrated")
     assert line_of(text, "set").endswith("kernel.numa_balancing 0 -> 1, put back")
     assert text.splitlines()[-1] == "verdict: valid"
+
+
+def test_counts_have_no_interval_and_rates_have_one(tmp_path: Path) -> None:
+    trials = []
+    for index, moved in enumerate((8190, 8192, 8194), 1):
+        trial = synthetic_run.trial_record(index)
+        trial["pages"]["moved"] = {"0>1": moved}
+        trial["counters"]["after"]["vmstat"]["numa_pte_updates"] += 1000 * index
+        trials.append((trial, synthetic_run.samples()))
+    text = render(store.load(synthetic_run.write(tmp_path, synthetic_run.run_record(repeats=3), trials)))
+    assert line_of(text, "confirmed").split("=")[0].split(None, 1)[1].strip() == "8,192 (8,190..8,194)"
+    assert line_of(text, "kernel counted").split()[2] == "8,192"
+    assert "95 % CI" not in line_of(text, "scan passes")
+    assert "6.711 (6.709..6.713; 95 % CI 6.707..6.715)" in line_of(text, "MB/s")
+
+
+@pytest.mark.parametrize(
+    ("after_s", "t_s", "shown"),
+    [
+        (0.0, 0.0, "at once"),
+        (0.0, 3.4, "0..3.4 s"),
+        (0.4, 3.4, "400 ms..3.4 s"),
+        (1.5, 3.4, "1.5..3.4 s"),
+        (39.0, 40.0, "40 s"),
+    ],
+)
+def test_a_moment_shows_both_samples_where_they_are_far_apart(after_s: float, t_s: float, shown: str) -> None:
+    assert run_text._moment(after_s, t_s) == shown
+
+
+def test_a_time_between_two_samples_is_explained_and_in_the_json(tmp_path: Path) -> None:
+    run = store.load(synthetic_run.write(tmp_path))
+    assert line_of(render(run), "A..B s") == "    A..B s: it came there between the samples at A and at B"
+    reaches = run_json.report(run)["trials"][0]["page_residency"]["convergence"]["reaches"]
+    assert [(reach["after_s"], reach["reached_s"]) for reach in reaches] == [(0.0, 0.0), (5.0, 6.0), (6.0, 7.0)]
+
+
+def test_samples_that_held_no_page_are_told(tmp_path: Path) -> None:
+    samples = synthetic_run.samples()
+    samples[0]["pages"] = samples[10]["pages"] = []
+    text = render(store.load(synthetic_run.write(tmp_path, trials=[(synthetic_run.trial_record(), samples)])))
+    assert "11 in trial 1 (9 of them held pages)," in line_of(text, "samples")
+
+
+def test_a_run_still_going_says_so(tmp_path: Path) -> None:
+    writer = store.create(tmp_path, "run")
+    writer.write_run(synthetic_run.run_record())
+    text = render(store.load(writer.path))
+    assert "The run is still going: 0 of 1 trials so far." in text.splitlines()
+    assert line_of(text, "set").endswith("to be put back at its end")
+    writer.write_end(synthetic_run.END | {"status": "failed"})
 
 
 def test_what_was_not_reached_is_told_as_not_in_that_time(three: Run) -> None:

@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 
 from numabench import process, store
 from numabench.errors import NumabenchError, ResultError
+from numabench.frames import make_frames
+from numabench.report import run_json
+from numabench.report.run_text import render
 
 TESTS = Path(synthetic_run.__file__).parent
 
@@ -157,6 +160,61 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_file(run_path: Path, key: s
         store.load(run_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("plan.order", [{}]),
+        ("plan.order", [7]),
+        ("plan.order", [["default"]]),
+        ("plan.argv", [7]),
+        ("plan.duration_s", 10**400),
+        ("plan.duration_s", -1),
+        ("plan.interval_s", 10**400),
+        ("plan.size_bytes", 10**400),
+        ("plan.start_node", "0"),
+        ("plan.seed", "1"),
+        ("plan.scaled", "size"),
+        ("plan.knobs", {"numa_balancing": 1}),
+        ("identity.cpu.count", 10**400),
+        ("identity.kernel", "6.1"),
+        ("identity.kernel.release", 6),
+        ("identity.virtualization", {}),
+        ("identity.knobs", {"kernel.numa_balancing": 1}),
+    ],
+)
+def test_what_reports_use_of_plan_and_identity_is_checked_by_its_key(run_path: Path, key: str, value: object) -> None:
+    file = run_path / "run.json"
+    record = json.loads(file.read_text())
+    *path, last = key.split(".")
+    holder = record
+    for name in path:
+        holder = holder[name]
+    holder[last] = value
+    file.write_text(json.dumps(record))
+    with pytest.raises(ResultError, match=rf"run\.json: '{key}") as caught:
+        store.load(run_path)
+    assert "damaged" in caught.value.hint
+
+
+def test_what_reports_use_of_plan_and_identity_is_read(run_path: Path) -> None:
+    run = store.load(run_path)
+    assert run.planned.order == (("default", "measure"),)
+    assert (run.planned.duration_s, run.planned.interval_s, run.planned.seed) == (10.0, 1.0, 1)
+    assert run.planned.knobs == {"numa_balancing": "1"}
+    assert (run.machine.hostname, run.machine.cpu_count, run.machine.kernel_release) == ("box", 2, "6.1.0")
+    edit(run_path / "run.json", identity={}, plan={"workload": "numa02", "nodes": [0, 1], "order": [["a", "b"]]})
+    assert store.load(run_path).planned.knobs is None
+
+
+def test_a_trial_keeps_its_knobs_and_when_samples_were_due(tmp_path: Path) -> None:
+    samples = [{**sample, "due_ns": 7} for sample in synthetic_run.samples()]
+    del samples[0]["due_ns"]
+    trial = {**synthetic_run.trial_record(), "knobs": {"kernel.numa_balancing": "1"}}
+    (read,) = store.load(synthetic_run.write(tmp_path, trials=[(trial, samples)])).trials
+    assert [sample.due_ns for sample in read.samples[:3]] == [None, 7, 7]
+    assert read.knobs == {"kernel.numa_balancing": "1"}
+
+
 def test_samples_must_fit_the_plan_and_rise_in_time(run_path: Path) -> None:
     file = run_path / "trials/0001/samples.jsonl"
     trial = run_path / "trials/0001/trial.json"
@@ -224,6 +282,57 @@ def test_any_bytes_are_an_error_of_ours(run_path: Path, rubbish: bytes, name: st
             store.load(run_path)
     finally:
         file.write_bytes(whole)
+
+
+# What a damaged or foreign file may hold where something else belongs.
+ODD: tuple[object, ...] = (
+    *(None, 0, -1, 10**400, 2**64 - 1, 1.5, -5.0, True, "", "x\x1b[2J\ud800"),
+    *([], [1], [None], [[]], [["a"]], {}, {"a": 1}, {"0": "1"}),
+)
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to everything inside a JSON value; of a list, to its first two."""
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value[:2]))
+    return [way for key, child in inner for way in ((*path, key), *places(child, (*path, key)))]
+
+
+@pytest.mark.parametrize("name", ["run.json", "end.json", "trials/0001/trial.json", "trials/0001/samples.jsonl"])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_loads_can_be_reported_and_listed(run_path: Path, name: str, data: st.DataObject) -> None:
+    file = run_path / name
+    whole = file.read_text()
+    # The second line of the samples, the whole of the others.
+    lines = whole.splitlines() if name.endswith("jsonl") else [whole]
+    row = min(1, len(lines) - 1)
+    record = json.loads(lines[row])
+    *way, last = data.draw(st.sampled_from(places(record)))
+    holder = record
+    for key in way:
+        holder = holder[key]
+    holder[last] = data.draw(st.sampled_from(ODD) | JSON)
+    lines[row] = json.dumps(record)
+    file.write_text("\n".join(lines) + "\n")
+    trial_file = run_path / "trials/0001/trial.json"
+    trial = trial_file.read_text()
+    if name.endswith("jsonl"):
+        edit(trial_file, files={})
+    try:
+        run = store.load(run_path)
+        assert render(run).endswith("\n")
+        json.dumps(run_json.report(run), allow_nan=False)
+        make_frames(run)
+    except NumabenchError as error:
+        assert str(run_path) in error.message  # noqa: PT017  either outcome is right
+    finally:
+        assert len(list(store.iterate(run_path.parent))) == 1
+        trial_file.write_text(trial)
+        file.write_text(whole)
 
 
 # --- where it cannot be written
@@ -353,6 +462,79 @@ def test_a_writer_killed_at_any_moment_leaves_whole_trials_or_none(tmp_path: Pat
         partial += any((results / "run/trials").glob(".tmp-*"))
     # Some kills must have come in the middle of a trial, or the test would show nothing.
     assert partial
+
+
+def test_a_run_that_is_killed_is_running_until_then(tmp_path: Path) -> None:
+    out_fd, child_fd = os.pipe()
+    env = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    writer = process.start([sys.executable, "-c", WRITER, str(tmp_path)], stdout=child_fd, stderr=2, env=env)
+    os.close(child_fd)
+    with os.fdopen(out_fd) as out:
+        assert out.readline() == "begun\n"
+        assert store.load(tmp_path / "run").ending.status == "running"
+        os.kill(writer.pid, signal.SIGKILL)
+        assert writer.wait(30) == -signal.SIGKILL
+    assert store.load(tmp_path / "run").ending.status == "killed"
+    (listed,) = store.iterate(tmp_path)
+    assert listed.status == "killed"
+
+
+# --- a run that lives
+
+
+def test_a_run_is_running_from_its_creation_to_its_end(tmp_path: Path) -> None:
+    writer = store.create(tmp_path, "run")
+    with pytest.raises(ResultError, match="has just begun"):
+        store.load(writer.path)
+    writer.write_run(synthetic_run.run_record())
+    (listed,) = store.iterate(tmp_path)
+    assert listed.status == "running"
+    assert store.load(writer.path).is_running
+    writer.write_trial(1, synthetic_run.trial_record(), b"", synthetic_run.samples())
+    writer.write_end(synthetic_run.END)
+    assert store.load(writer.path).complete
+    assert sorted(entry.name for entry in writer.path.iterdir()) == ["end.json", "run.json", "trials"]
+
+
+def test_a_writer_that_was_given_up_holds_no_lock(tmp_path: Path) -> None:
+    writer = store.create(tmp_path, "run")
+    writer.write_run(synthetic_run.run_record())
+    path = writer.path
+    del writer
+    assert store.load(path).ending.status == "killed"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_has_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    writer = store.create(tmp_path, "run")
+    writer.write_run(synthetic_run.run_record())
+    assert store.load(writer.path).ending.status == "killed"
+    assert sorted(entry.name for entry in writer.path.iterdir()) == ["run.json", "trials"]
+    writer.write_end({"status": "failed"})
+
+
+def test_a_run_that_ended_before_it_was_written_is_removed(tmp_path: Path) -> None:
+    writer = store.create(tmp_path, "run")
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+    ended = store.create(tmp_path, "run")
+    ended.write_end({"status": "failed"})
+    ended.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_holds_anything_is_not_discarded(tmp_path: Path) -> None:
+    path = synthetic_run.write(tmp_path, end=None)
+    store.RunWriter(path).discard()
+    assert store.load(path).trials
+    writer = store.create(tmp_path, "notes")
+    (writer.path / "notes.txt").write_text("mine")
+    writer.discard()
+    assert (writer.path / "notes.txt").read_text() == "mine"
 
 
 # --- finding and listing
