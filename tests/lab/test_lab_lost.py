@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from numabench import process
+from numabench import process, store
 from numabench.errors import CannotRun, LostGuest
 from numabench.lab import kernels
 from numabench.lab.accel import Accel
@@ -147,6 +147,59 @@ def test_nothing_is_left_however_numabench_is_ended(
     _await("something is left", lambda: list((tmp_path / "tmp").iterdir()) == [], started)
     assert _processes_naming(str(tmp_path / "tmp")) == []
     assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+def _read_until(wanted: bytes, fd: int) -> bytes:
+    """What comes through a pipe until it holds `wanted`."""
+    heard = b""
+    deadline = time.monotonic() + DEADLINE_S
+    while wanted not in heard:
+        assert select.select([fd], [], [], max(deadline - time.monotonic(), 0.0))[0], heard.decode()
+        data = os.read(fd, 4096)
+        assert data, heard.decode()
+        heard += data
+    return heard
+
+
+def test_ctrl_c_ends_a_run_whose_trial_is_in_a_guest(kernel_6_1: Kernel, tmp_path: Path) -> None:
+    words = ["--nodes", "2", "--size", "64M", "--duration", "300s", "--repeats", "1", "--kernel", kernel_6_1.name]
+    results, temporary = tmp_path / "results", tmp_path / "tmp"
+    temporary.mkdir()
+    reading, writing = os.pipe()
+    argv = [sys.executable, "-m", "numabench", "run", "numa02", *words, "--results", str(results)]
+    running = process.start(argv, stderr=writing, env=os.environ | {"TMPDIR": str(temporary)})
+    os.close(writing)
+    try:
+        said = _read_until(b"trial 1/1", reading)
+        started = _processes_naming(str(temporary))
+        assert any("qemu-system" in Path(f"/proc/{pid}/cmdline").read_text() for pid in started)
+        # A terminal sends it to all of the foreground's processes.
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(DEADLINE_S) == 130
+        while data := os.read(reading, 4096):
+            said += data
+    finally:
+        os.close(reading)
+        running.kill()
+    _await("something is left", lambda: list(temporary.iterdir()) == [], started)
+    assert _processes_naming(str(temporary)) == []
+    assert b"Traceback" not in said
+    (path,) = results.iterdir()
+    run = store.load(path)
+    assert run.ending.status in {"interrupted", "killed"}
+    assert [entry.name for entry in path.glob("trials/*")] == [f"{trial.index:04d}" for trial in run.trials]
+
+
+def test_perf_that_hangs_an_old_kernel_is_ended_at_its_deadline(lab_kernel: Callable[[str], Kernel]) -> None:
+    if not process.find_program("perf"):
+        pytest.skip("perf is not installed")
+    lab_kernel("debian:bullseye")
+    argv = [sys.executable, "-m", "numabench", "lab", "run", "--kernel", "5.10", "--timeout", "30s", "--"]
+    perf = ["perf", "record", "-o", "/tmp/perf.data", "-e", "cpu-clock", "-a", "sleep", "1"]
+    ended = process.run([*argv, *perf], timeout_s=DEADLINE_S)
+    assert ended.exit_status == 1, ended.stderr
+    assert "was still running after 30 s: perf record" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_qemu_that_crashes_while_booting_is_started_once_more(

@@ -1,9 +1,8 @@
-"""The main job, end to end: `numabench run` in guests, on kernels of three eras."""
+"""The main job, end to end: `numabench run` in guests, on kernels of four eras."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +61,9 @@ def numa02(kernel_6_1: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Reco
 
 
 def test_it_runs_in_a_guest_by_itself_and_says_so(numa02: Recorded) -> None:
-    if len(os.sched_getaffinity(0)) and not numa02.report["is_guest"]:
-        pytest.fail("this machine has two memory nodes: the lab tests are for machines that need a guest")
+    assert numa02.report["is_guest"], (
+        "this machine has two memory nodes: these tests are for machines that need a guest"
+    )
     assert numa02.ended.exit_status == 0, numa02.ended.stderr
     assert "needs 2 memory nodes, this machine has 1" in numa02.ended.stderr
     assert numa02.report["identity"]["where"] == "guest"
@@ -154,17 +154,96 @@ def test_newer_kernels(spec: str, lab_kernel: Callable[[str], Kernel], tmp_path:
     assert trial["counts"]["kernel"]["misplaced"] == pytest.approx(moved, rel=0.05)
 
 
-def test_a_program_of_the_users_own(kernel_6_1: Kernel, tmp_path: Path) -> None:
-    hog = (
-        "import time\nx = bytearray(64 << 20)\nend = time.monotonic() + 8\n"
-        "while time.monotonic() < end: x[::4096] = x[::4096]"
-    )
-    recorded = Recorded(
-        tmp_path, "--nodes", "2", "--repeats", "1", "--kernel", kernel_6_1.name, "--", sys.executable, "-c", hog
-    )
+def test_a_kernel_whose_balancing_is_set_by_sysctls(lab_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    kernel = lab_kernel("debian:bullseye")
+    words = ["--nodes", "2", "--repeats", "1", "--size", "64M", "--duration", "10s", "--scan-delay", "500"]
+    recorded = Recorded(tmp_path, "numa02", *words, "--kernel", "5.10")
     assert recorded.ended.exit_status == 0, recorded.ended.stderr
-    assert recorded.report["plan"]["command"][0] == sys.executable
-    (trial,) = recorded.report["trials"]
+    assert recorded.report["identity"]["kernel"]["release"] == kernel.release
+    (write,) = [write for write in recorded.run.knobs if write.name == "kernel.numa_balancing_scan_delay_ms"]
+    assert write.path == "/proc/sys/kernel/numa_balancing_scan_delay_ms"
+    assert (write.before, write.wanted, write.outcome) == ("1000", "500", "set")
+    (trial,) = recorded.trials("default")
+    pages = recorded.record(trial["index"])["pages"]
+    assert pages["before"]["nodes"] == {"0": 64 * MIB // PAGE}
+    moved = sum(pages["moved"].values())
+    assert moved == pytest.approx(32 * MIB // PAGE, rel=0.1)
+    assert trial["counts"]["kernel"]["misplaced"] == pytest.approx(moved, rel=0.05)
+
+
+def test_two_processes_have_their_own_rows_in_every_sample(kernel_6_1: Kernel, tmp_path: Path) -> None:
+    words = ["--nodes", "2", "--repeats", "1", "--size", "64M", "--duration", "10s", "--kernel", kernel_6_1.name]
+    recorded = Recorded(tmp_path, "numa01", *words)
+    assert recorded.ended.exit_status == 0, recorded.ended.stderr
+    (trial,) = recorded.run.trials
+    assert len({piece.pid for piece in trial.slices}) == 2
+    assert [piece.size_bytes for piece in trial.slices] == [64 * MIB, 64 * MIB]
+    assert {index for piece in trial.slices for index in piece.threads} == {thread.index for thread in trial.threads}
+    for sample in trial.samples:
+        # A column a node of the plan, and one for everywhere else; every page is there, since all were written.
+        assert [len(row) for row in sample.pages] == [len(recorded.run.nodes) + 1] * len(trial.slices)
+        assert [sum(row) for row in sample.pages] == [sum(row) for row in trial.samples[0].pages]
+        assert len(sample.cpu_nodes) == len(trial.threads)
+    points = recorded.report["trials"][0]["page_residency"]["convergence"]["points"]
+    assert len(points) > 3
+    for point in points:
+        assert 0 <= point["low"] <= point["share"] <= point["high"] <= 1
+        assert 0 < point["size"] <= sum(map(sum, trial.samples[0].pages))
+    assert trial.pages is not None
+    assert sum(trial.pages.before.values()) == sum(trial.pages.after.values()) == 2 * 64 * MIB // PAGE
+    to_1, to_0 = trial.pages.moved.get((0, 1), 0), trial.pages.moved.get((1, 0), 0)
+    assert trial.pages.after.get(1, 0) - trial.pages.before.get(1, 0) == to_1 - to_0
+
+
+# One thread that stays on node 0 and has all its memory on node 1, where its own policy had put it. When it has slept,
+# in which time no page can be found misplaced, it writes to every page over and over under no policy at all.
+REMOTE = """
+import ctypes, mmap, os, time
+
+SIZE, PAGE = 64 << 20, 4096
+SET_MEMPOLICY, MPOL_DEFAULT, MPOL_BIND = 238, 0, 2
+libc = ctypes.CDLL(None, use_errno=True)
+
+def set_mempolicy(mode, node=None):
+    mask = None if node is None else ctypes.byref(ctypes.c_ulong(1 << node))
+    if libc.syscall(SET_MEMPOLICY, mode, mask, 64 if mask else 0) != 0:
+        raise OSError(ctypes.get_errno(), "set_mempolicy")
+
+with open("/sys/devices/system/node/node0/cpulist") as cpulist:
+    os.sched_setaffinity(0, {int(cpulist.read().replace("-", ",").split(",")[0])})
+memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+set_mempolicy(MPOL_BIND, 1)
+memory[::PAGE] = b"x" * (SIZE // PAGE)
+set_mempolicy(MPOL_DEFAULT)
+time.sleep(5)
+end = time.monotonic() + 15
+while time.monotonic() < end:
+    memory[::PAGE] = memory[::PAGE]
+"""
+
+
+@pytest.fixture(scope="module")
+def remote(kernel_6_1: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """A program of the user's own whose 64 MiB balancing must fetch from the other node."""
+    words = ["--nodes", "2", "--repeats", "1", "--kernel", kernel_6_1.name, "--", sys.executable, "-c", REMOTE]
+    return Recorded(tmp_path_factory.mktemp("remote"), *words)
+
+
+def test_a_program_of_the_users_own_has_its_misplaced_pages_counted(remote: Recorded) -> None:
+    assert remote.ended.exit_status == 0, remote.ended.stderr
+    assert remote.report["plan"]["command"][0] == sys.executable
+    (trial,) = remote.report["trials"]
     assert trial["status"] == "ok"
-    assert trial["counts"]["kernel"]["total"] >= 0
-    assert max(sum(map(sum, sample.pages)) for sample in recorded.run.trials[0].samples) > 0
+    assert trial["counts"]["kernel"]["misplaced"] >= 0.9 * 64 * MIB // PAGE
+
+
+@pytest.mark.xfail(
+    strict=False, reason="its first sample imports psutil, so dear in a guest that the next waits for two minutes"
+)
+def test_samples_show_the_pages_of_a_program_of_the_users_own_moving(remote: Recorded) -> None:
+    (trial,) = remote.run.trials
+    # Slices are ordered by size, the largest first, and change as the program maps memory.
+    rows = [sample.pages[0] for sample in trial.samples if sample.slice_bytes and sample.slice_bytes[0] >= 64 * MIB]
+    on_node_1 = [row[1] / sum(row) for row in rows if sum(row) > 16]
+    assert on_node_1[0] > 0.9
+    assert on_node_1[-1] < 0.1
