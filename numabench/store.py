@@ -53,6 +53,7 @@ __all__ = [
     "check_writable",
     "create",
     "find",
+    "held",
     "iterate",
     "load",
     "new_run_id",
@@ -124,7 +125,7 @@ def create(results_dir: Path, run_id: str) -> RunWriter:
         raise ResultError(f"{path} is there already", "results are written once: choose another --run-id") from None
     except OSError as error:
         _refuse(path, error)
-    return RunWriter(path, _take_lock(path))
+    return RunWriter(path, _take_lock(path / LOCK_FILE))
 
 
 class RunWriter:
@@ -194,17 +195,38 @@ class RunWriter:
             _refuse(path, error)
 
 
-def _take_lock(path: Path) -> int | None:
-    """A descriptor of the run's lock file, which shows that the run lives; None where the file system has no locks.
+@contextlib.contextmanager
+def held(results_dir: Path, run_id: str) -> Iterator[None]:
+    """Show, as long as the block runs, that a run lives whose own lock cannot be seen here: a guest's, through 9p.
+
+    It is a lock on a file beside the run's directory, since the guest makes that one.
+    """
+    file = _outer_lock(results_dir / run_id)
+    descriptor = _take_lock(file)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _outer_lock(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
+
+
+def _take_lock(file: Path) -> int | None:
+    """A descriptor of a lock file, which shows that a run lives; None where the file system has no locks.
 
     The file gets its name when it is locked, so that no reader can be there before.
     """
-    partial = path / f".tmp-{LOCK_FILE}"
+    partial = file.with_name(f".tmp-{file.name}")
     descriptor = None
     try:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        partial.rename(path / LOCK_FILE)
+        partial.rename(file)
     except OSError:
         if descriptor is not None:
             os.close(descriptor)
@@ -215,9 +237,13 @@ def _take_lock(path: Path) -> int | None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds a run's lock; False where that cannot be seen, as through 9p."""
+    """Whether a process holds one of a run's locks; False where that cannot be seen."""
+    return any(_is_held(file) for file in (path / LOCK_FILE, _outer_lock(path.absolute())))
+
+
+def _is_held(file: Path) -> bool:
     try:
-        descriptor = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -130,6 +130,8 @@ def test_what_is_not_ours_is_refused(tmp_path: Path, run_path: Path) -> None:
         store.load(tmp_path / "none")
     with pytest.raises(ResultError, match=r"is not a numabench result: it has no run\.json"):
         store.load(tmp_path)
+    with pytest.raises(ResultError, match="/ is not a numabench result"):
+        store.load("/")
     edit(run_path / "run.json", kind="something-else")
     with pytest.raises(ResultError, match="was not written by numabench"):
         store.load(run_path)
@@ -494,6 +496,20 @@ def test_a_run_is_running_from_its_creation_to_its_end(tmp_path: Path) -> None:
     writer.write_end(synthetic_run.END)
     assert store.load(writer.path).complete
     assert sorted(entry.name for entry in writer.path.iterdir()) == ["end.json", "run.json", "trials"]
+
+
+def test_a_run_whose_lock_cannot_be_seen_is_running_while_it_is_held_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.held(tmp_path, "run"):
+        path = synthetic_run.write(tmp_path, end=None, run_id="run")
+        assert store.load(path).ending.status == "running"
+        monkeypatch.chdir(path)
+        assert store.load(".").ending.status == "running"
+        (listed,) = store.iterate(tmp_path)
+        assert listed.status == "running"
+    assert store.load(path).ending.status == "killed"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_writer_that_was_given_up_holds_no_lock(tmp_path: Path) -> None:
