@@ -226,17 +226,19 @@ def _run_in_guest(
         json.dumps(request.argv),
     ]
     trials = len(request.placements) * (request.repeats + request.warmup)
-    status = run_in_guest(
-        [*_without_guest_options(own), *added, *rest],
-        shown=request.argv,
-        results_dir=results.resolve(),
-        nodes=nodes,
-        kernel=guest.kernel,
-        timeout_s=GUEST_START_S + trials * (2 * request.timeout_s + TRIAL_EXTRA_S),
-        silence_s=GUEST_SILENCE_S,
-        memory_per_node_bytes=guest.memory_per_node_bytes,
-        cpus_per_node=guest.cpus_per_node,
-    )
+    # A guest's lock does not reach this machine: `numabench list` asks for this one.
+    with store.held(results, chosen_id):
+        status = run_in_guest(
+            [*_without_guest_options(own), *added, *rest],
+            shown=request.argv,
+            results_dir=results.resolve(),
+            nodes=nodes,
+            kernel=guest.kernel,
+            timeout_s=GUEST_START_S + trials * (2 * request.timeout_s + TRIAL_EXTRA_S),
+            silence_s=GUEST_SILENCE_S,
+            memory_per_node_bytes=guest.memory_per_node_bytes,
+            cpus_per_node=guest.cpus_per_node,
+        )
     path = results / chosen_id
     if status != 0 and not path.exists():
         raise typer.Exit(status)

@@ -8,8 +8,28 @@ if TYPE_CHECKING:
     from numabench.host.root import Root
 
 
-def tree(pid: int) -> tuple[int, ...]:
-    """A process and its descendants that live, by number; none when it has ended."""
+def tree(root: Root, pid: int) -> tuple[int, ...]:
+    """A process and its descendants that live, by number; none when it has ended.
+
+    Read from /proc/PID/task/TID/children, some reads a process, where the kernel has it (CONFIG_PROC_CHILDREN); psutil
+    looks at every process of the machine.
+    """
+    if root.read_or_none("/proc/thread-self/children") is None:
+        return _tree_by_parents(pid)
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        each = waiting.pop()
+        stat = root.read_or_none(f"/proc/{each}/stat")
+        if stat is None or stat.rpartition(")")[2].split(maxsplit=1)[0] == "Z":
+            continue
+        found.append(each)
+        for tid in threads(root, each):
+            waiting += map(int, (root.read_or_none(f"/proc/{each}/task/{tid}/children") or "").split())
+    return tuple(sorted(found))
+
+
+def _tree_by_parents(pid: int) -> tuple[int, ...]:
     import psutil
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,13 @@ class ForeignProgram:
         self._reaper: Reaper | None = None
 
     def start(self) -> None:
-        """Nothing yet: the program knows no barrier, so that it starts when the trial begins."""
+        """Start nothing yet: the program knows no barrier, and starts when the trial begins.
+
+        Look at ourselves as at the program later: first steps cost more than later ones, and those are charged.
+        """
+        own = os.getpid()
+        processes.tree(self._root, own)
+        processes.private_mappings(self._root, own)
 
     def wait_ready(self, deadline: float) -> None:
         """Ready at once."""
@@ -109,7 +116,7 @@ class ForeignProgram:
 
     def pids(self) -> tuple[int, ...]:
         """It and its descendants, at most 256."""
-        return () if self._process is None else processes.tree(self._process.pid)[:_MAX_PROCESSES]
+        return () if self._process is None else processes.tree(self._root, self._process.pid)[:_MAX_PROCESSES]
 
     def threads(self) -> tuple[tuple[int, int], ...]:
         """All threads of all its processes."""

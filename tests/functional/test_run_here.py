@@ -14,6 +14,7 @@ import pytest
 
 from numabench import process, store
 from numabench.host import processes
+from numabench.host.root import LIVE
 
 WORDS = ("run", "numa02", "--nodes", "1", "--native", "--no-tune", "--size", "32M", "--repeats", "1")
 BALANCING = Path("/proc/sys/kernel/numa_balancing")
@@ -28,7 +29,7 @@ def await_trial(running: process.Process) -> int:
     """The process id of the workload that a run has started, once it is there."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for pid in processes.tree(running.pid):
+        for pid in processes.tree(LIVE, running.pid):
             try:
                 program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
             except OSError:

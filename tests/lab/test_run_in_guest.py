@@ -237,9 +237,6 @@ def test_a_program_of_the_users_own_has_its_misplaced_pages_counted(remote: Reco
     assert trial["counts"]["kernel"]["misplaced"] >= 0.9 * 64 * MIB // PAGE
 
 
-@pytest.mark.xfail(
-    strict=False, reason="its first sample imports psutil, so dear in a guest that the next waits for two minutes"
-)
 def test_samples_show_the_pages_of_a_program_of_the_users_own_moving(remote: Recorded) -> None:
     (trial,) = remote.run.trials
     # Slices are ordered by size, the largest first, and change as the program maps memory.

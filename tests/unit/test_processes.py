@@ -35,7 +35,7 @@ def test_a_family_is_seen_with_its_threads_and_memory() -> None:
     os.close(tell)
     with os.fdopen(told) as words:
         said = json.loads(words.readline())
-        assert processes.tree(parent.pid) == tuple(sorted([parent.pid, *said["children"]]))
+        assert processes.tree(LIVE, parent.pid) == tuple(sorted([parent.pid, *said["children"]]))
         assert processes.threads(LIVE, parent.pid) == tuple(sorted(said["tids"]))
         covering = [
             (address, size_bytes)
@@ -45,6 +45,6 @@ def test_a_family_is_seen_with_its_threads_and_memory() -> None:
         assert len(covering) == 1
         os.close(hold)
         assert parent.wait(20) == 0
-    assert processes.tree(parent.pid) == ()
+    assert processes.tree(LIVE, parent.pid) == ()
     assert processes.threads(LIVE, parent.pid) == ()
     assert processes.private_mappings(LIVE, parent.pid) == ()

@@ -4,7 +4,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from numabench import process
-from numabench.lab.reaper import Reaper
+from numabench.reaper import Reaper
 
 if TYPE_CHECKING:
     from pathlib import Path
