@@ -21,7 +21,7 @@ LAYERS = (
     ("store",),
     ("record",),
     ("fields",),
-    ("workload",),
+    ("workload", "perf"),
     ("host",),
     ("process",),
     ("errors", "units", "idset"),
@@ -80,6 +80,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_used(path: Path) -> No
 def test_only_one_module_imports_the_extension() -> None:
     importers = {path.name for path in SOURCES for name, _ in imported(path) if "_libnuma" in name}
     assert importers <= {"libnuma.py", "placement.py"}
+    assert {path.name for path in SOURCES for name, _ in imported(path) if "_perfdata" in name} == {"extension.py"}
 
 
 def test_only_process_starts_programs() -> None:
