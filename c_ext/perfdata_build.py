@@ -7,7 +7,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-NAMES = ("perfdata", "kallsyms", "calltree")
+NAMES = ("perfdata", "kallsyms", "calltree", "spaces")
 
 ffibuilder = FFI()
 ffibuilder.cdef((HERE / "perfdata.cdef").read_text(encoding="utf-8"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from numabench.perf.extension import ffi, lib
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,49 +16,98 @@ MMAP, COMM, EXIT, FORK, MMAP2, KSYMBOL = 1, 3, 4, 7, 10, 17
 _CPU_MODE_MASK, _MODE_KERNEL = 7, 1
 _COMM_EXEC = 1 << 13
 NO_SPACE = 0
-_NO_PID = 0xFFFFFFFF
+# struct spaces_space of c_ext/spaces.h
+_SPACE = [("start", "<u8"), ("end", "<u8"), ("parent", "<u4"), ("file", "<u4")]
 
 
 @dataclass(frozen=True)
-class Mapping:
-    """A file mapped at an address. The name may be none of a file: `[vdso]`, `//anon`."""
+class MappedFile:
+    """A file that was mapped. The name may be none of a file: `[vdso]`, `//anon`."""
 
-    start: int
-    end: int
-    offset_bytes: int
-    file: str
+    name: str
     build_id: bytes
 
 
-@dataclass
-class _Timeline:
-    """What something was from a time on."""
+class Timeline:
+    """What each of many things was from a time on: numbers by id and time, told in the order of time."""
 
-    times_ns: list[int] = field(default_factory=list)
-    values: list[int] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+        self._times_ns: list[int] = []
+        self._values: list[int] = []
+        self._last: dict[int, int] = {}
 
-    def add(self, time_ns: int, value: int) -> None:
-        self.times_ns.append(time_ns)
-        self.values.append(value)
+    def add(self, id_: int, time_ns: int, value: int) -> None:
+        """From this time on the thing is this. What it is already changes nothing."""
+        if self._last.get(id_) == value:
+            return
+        self._last[id_] = value
+        self._ids.append(id_)
+        self._times_ns.append(time_ns)
+        self._values.append(value)
 
-    def at(self, time_ns: int, default: int) -> int:
-        # What was so when recording began may be told a little later than the first samples.
-        after = bisect_right(self.times_ns, time_ns)
-        return self.values[max(after - 1, 0)] if self.values else default
+    def last(self, id_: int) -> int:
+        """What a thing is after all that was told, 0 where nothing was."""
+        return self._last.get(id_, 0)
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Times, and sorted by thing and time: keys, things, values."""
+        import numpy as np
+
+        times, ids = np.array(self._times_ns, np.uint64), np.array(self._ids, np.int64)
+        order = np.argsort(ids, kind="stable")
+        keys = ids * (len(ids) + 1) + np.arange(len(ids))
+        return times, keys[order], ids[order], np.array(self._values, np.int64)[order]
+
+    def entries(self, ids: NDArray[np.uint32], times_ns: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The number of the entry that holds for each thing at each time, -1 for a thing that was never told of.
+
+        What was so when recording began may be told a little later than the first samples: before its first entry, a
+        thing is what that says.
+        """
+        import numpy as np
+
+        times, keys, known, _ = self._table
+        if not len(keys):
+            return np.full(len(ids), -1)
+        wanted = ids.astype(np.int64)
+        found = np.searchsorted(keys, wanted * (len(keys) + 1) + np.searchsorted(times, times_ns, side="right")) - 1
+        first = np.minimum(np.searchsorted(known, wanted), len(keys) - 1)
+        return np.where(known[first] == wanted, np.maximum(found, first), -1)
+
+    def at(self, ids: NDArray[np.uint32], times_ns: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """What each thing was at each time, 0 for one that was never told of."""
+        import numpy as np
+
+        entries = self.entries(ids, times_ns)
+        return np.where(entries >= 0, np.append(self._table[3], 0)[entries], 0)
+
+    def spans(self, first: int, last: int) -> tuple[list[int], list[int]]:
+        """Times and values of the entries from the first to the last, which are of one thing."""
+        times, keys, _, values = self._table
+        part = slice(first, last + 1)
+        return times[keys[part] % (len(keys) + 1)].tolist(), values[part].tolist()
 
 
 class Tasks:
-    """Names and memory maps of every task over time. A space is a number for what was mapped at one time."""
+    """Names and memory maps of every task over time.
+
+    `comms` has the number of each thread's name (see `comm`), `spaces` the space of each process: a number for what was
+    mapped at one time. `kernel_reference` is the address of the kernel's _text or _stext, 0 where it was not recorded.
+    """
 
     def __init__(self, tasks: NDArray[np.void], texts: list[str], build_id: dict[int, bytes]) -> None:
         import numpy as np
 
         self._texts = texts
-        self._comms: dict[int, _Timeline] = {}
-        self._spaces: dict[int, _Timeline] = {}
-        # A space is the one it grew out of, and one more mapping.
-        self._parents: list[int] = [NO_SPACE]
-        self._mappings: list[Mapping | None] = [None]
+        self.comms = Timeline()
+        self.spaces = Timeline()
+        # A space is the one it grew out of, and one more mapping: (start, end, parent, file).
+        self._spaces = [(0, 0, NO_SPACE, 0)]
+        self._offsets = [0]
+        self._files = [MappedFile("", b"")]
+        self._file_numbers = {self._files[0]: 0}
         self.kernel_reference = 0
         order = np.argsort(tasks["time_ns"], kind="stable")
         columns = ("type", "misc", "time_ns", "pid", "tid", "address", "size_bytes", "offset_bytes", "name", "build_id")
@@ -66,10 +117,8 @@ class Tasks:
                 if misc & _CPU_MODE_MASK == _MODE_KERNEL:
                     self._note_kernel(texts[name], offset_bytes)
                 else:
-                    end = min(address + size_bytes, 2**64 - 1)
-                    self._map(
-                        time_ns, pid, Mapping(address, end, offset_bytes, texts[name], build_id.get(identity, b""))
-                    )
+                    file = self._file_number(MappedFile(texts[name], build_id.get(identity, b"")))
+                    self._map(time_ns, pid, (address, min(address + size_bytes, 2**64 - 1)), offset_bytes, file)
             elif kind == COMM:
                 self._comm(time_ns, pid, tid, name, is_exec=bool(misc & _COMM_EXEC))
             elif kind == FORK:
@@ -80,89 +129,62 @@ class Tasks:
         if name.startswith("[kernel.kallsyms]"):
             self.kernel_reference = reference
 
-    def _map(self, time_ns: int, pid: int, mapping: Mapping) -> None:
-        timeline = self._spaces.setdefault(pid, _Timeline())
-        self._parents.append(timeline.values[-1] if timeline.values else NO_SPACE)
-        self._mappings.append(mapping)
-        timeline.add(time_ns, len(self._parents) - 1)
+    def _file_number(self, file: MappedFile) -> int:
+        number = self._file_numbers.setdefault(file, len(self._files))
+        if number == len(self._files):
+            self._files.append(file)
+        return number
+
+    def _map(self, time_ns: int, pid: int, span: tuple[int, int], offset_bytes: int, file: int) -> None:
+        self._spaces.append((*span, self.spaces.last(pid), file))
+        self._offsets.append(offset_bytes)
+        self.spaces.add(pid, time_ns, len(self._spaces) - 1)
 
     def _comm(self, time_ns: int, pid: int, tid: int, name: int, *, is_exec: bool) -> None:
-        self._comms.setdefault(tid, _Timeline()).add(time_ns, name)
+        self.comms.add(tid, time_ns, name)
         if is_exec:
-            self._spaces.setdefault(pid, _Timeline()).add(time_ns, NO_SPACE)
+            self.spaces.add(pid, time_ns, NO_SPACE)
 
     def _fork(self, time_ns: int, pid: int, tid: int, parent_pid: int, parent_tid: int) -> None:
-        self._comms.setdefault(tid, _Timeline()).add(time_ns, self._last(self._comms, parent_tid))
+        self.comms.add(tid, time_ns, self.comms.last(parent_tid))
         if pid != parent_pid:
-            self._spaces.setdefault(pid, _Timeline()).add(time_ns, self._last(self._spaces, parent_pid))
+            self.spaces.add(pid, time_ns, self.spaces.last(parent_pid))
 
-    @staticmethod
-    def _last(timelines: dict[int, _Timeline], key: int) -> int:
-        return timelines[key].values[-1] if key in timelines else 0
+    def comm(self, number: int) -> str:
+        """The name that `comms` has by number."""
+        return self._texts[number]
 
-    def comm_at(self, tid: int, time_ns: int) -> str:
-        """A thread's name at a time, empty where it was not recorded."""
-        timeline = self._comms.get(tid)
-        if timeline is None:
-            return "swapper" if tid == 0 else ""
-        return self._texts[timeline.at(time_ns, 0)]
+    def file(self, number: int) -> MappedFile:
+        """The file that the mapping a space was made by is of."""
+        return self._files[number]
 
-    def comm_changes(self, tid: int, after_ns: int, until_ns: int) -> list[int]:
-        """The times at which a thread's name changed."""
-        return _changes(self._comms.get(tid), after_ns, until_ns)
-
-    def space_at(self, pid: int, time_ns: int) -> int:
-        """The space of a process at a time; `NO_SPACE` where nothing is known of it."""
-        timeline = self._spaces.get(pid)
-        return timeline.at(time_ns, NO_SPACE) if timeline else NO_SPACE
-
-    def space_changes(self, pid: int, after_ns: int, until_ns: int) -> list[int]:
-        """The times at which a process mapped or became something else."""
-        return _changes(self._spaces.get(pid), after_ns, until_ns)
-
-    def mappings(self, space: int) -> list[Mapping]:
-        """What is mapped in a space, in the order in which it was mapped: a later mapping hides an earlier one."""
-        found = []
-        while space != NO_SPACE:
-            mapping = self._mappings[space]
-            if mapping:
-                found.append(mapping)
-            space = self._parents[space]
-        return found[::-1]
-
-
-def _changes(timeline: _Timeline | None, after_ns: int, until_ns: int) -> list[int]:
-    """Times of changes in (after, until] to something that was not so before."""
-    if timeline is None:
-        return []
-    first, last = bisect_right(timeline.times_ns, after_ns), bisect_right(timeline.times_ns, until_ns)
-    return [
-        timeline.times_ns[at] for at in range(max(first, 1), last) if timeline.values[at] != timeline.values[at - 1]
-    ]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A space, cut at every border: between `borders[i]` and `borders[i + 1]` is `mappings[owners[i]]`, -1 for none."""
-
-    borders: NDArray[np.uint64]
-    owners: NDArray[np.int64]
-    mappings: tuple[Mapping, ...]
-
-    def owner(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The number of the mapping at each address, -1 where there is none."""
+    def resolve(
+        self, spaces: NDArray[np.int64], addresses: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """For each address in its space the number of the file it lies in (0: none), and where in the file."""
         import numpy as np
 
-        return self.owners[np.searchsorted(self.borders, addresses, side="right")]
+        table = self._table
+        spaces, addresses = np.ascontiguousarray(spaces, np.uint32), np.ascontiguousarray(addresses)
+        found = np.empty(len(addresses), np.uint32)
+        lib.spaces_resolve(
+            ffi.from_buffer("struct spaces_space[]", table),
+            ffi.from_buffer("uint32_t[]", spaces),
+            ffi.from_buffer("uint64_t[]", addresses),
+            len(addresses),
+            ffi.from_buffer("uint32_t[]", found),
+        )
+        offsets = addresses - table["start"][found] + self._offset_table[found]
+        return table["file"][found].astype(np.int64), offsets
 
+    @cached_property
+    def _table(self) -> NDArray[np.void]:
+        import numpy as np
 
-def lay_out(mappings: list[Mapping]) -> Layout:
-    """What each address belongs to after some mappings, one after the other."""
-    import numpy as np
+        return np.array(self._spaces, _SPACE)
 
-    borders = np.unique(np.array([edge for one in mappings for edge in (one.start, one.end)], np.uint64))
-    owners = np.full(len(borders) + 1, -1, np.int64)
-    for number, one in enumerate(mappings):
-        first, last = np.searchsorted(borders, np.array([one.start, one.end], np.uint64), side="right")
-        owners[first:last] = number
-    return Layout(borders, owners, tuple(mappings))
+    @cached_property
+    def _offset_table(self) -> NDArray[np.uint64]:
+        import numpy as np
+
+        return np.array(self._offsets, np.uint64)

@@ -141,8 +141,8 @@ class Profile:
 
     def comms(self) -> list[str]:
         """The name of each group's thread at the time of its first sample, empty where it is not known."""
-        threads = zip(self.groups["tid"].tolist(), self.groups["first_ns"].tolist(), strict=True)
-        return [self.tasks.comm_at(tid, time_ns) for tid, time_ns in threads]
+        numbers = self._comm_numbers(slice(None))
+        return [self.tasks.comm(number) for number in numbers.tolist()]
 
     def kernel_frames(self, kallsyms: Kallsyms | None, names: NameTable) -> FrameChains:
         """The kernel chains with numbers of names for addresses; without symbols every name is `[kernel]`."""
@@ -216,7 +216,12 @@ class Profile:
     def _comm_frames(self, rows: NDArray[np.intp], table: NameTable) -> tuple[NDArray[np.uint32], FrameChains]:
         import numpy as np
 
-        comms = self.comms()
-        numbers = np.array(table.numbers(comms[row] or "[unknown]" for row in rows.tolist()), np.uint32)
-        distinct, chain = np.unique(numbers, return_inverse=True)
-        return chain.astype(np.uint32), FrameChains(np.arange(len(distinct) + 1, dtype=np.uint64), distinct)
+        distinct, chain = np.unique(self._comm_numbers(rows), return_inverse=True)
+        names = np.array(
+            table.numbers(self.tasks.comm(number) or "[unknown]" for number in distinct.tolist()), np.uint32
+        )
+        return chain.astype(np.uint32), FrameChains(np.arange(len(names) + 1, dtype=np.uint64), names)
+
+    def _comm_numbers(self, rows: NDArray[np.intp] | slice) -> NDArray[np.int64]:
+        groups = self.groups[rows]
+        return self.tasks.comms.at(groups["tid"], groups["first_ns"])
