@@ -61,35 +61,34 @@ def callgraph(
     _check(least, phase)
     exports = {"folded": folded, "speedscope": speedscope, "csv": csv, "svg": svg}
     wanted = {name: path for name, path in exports.items() if path is not None}
-    shown = 0
-    for path in recordings.find(results, recording):
-        profile = recordings.load(path, parity=parity)
-        events = _events(profile, event)
-        symbols = recordings.symbols(profile, path, kallsyms) if events else None
-        for found in events:
-            from numabench.analysis.recorded import stacks
+    from numabench.analysis.recorded import stacks
 
-            everything = stacks(profile, found, symbols)
-            chosen = _select(everything, comm, phase, symbol)
-            shown += 1
-            if wanted and shown > 1:
-                raise UsageError(f"{recording} has several events to export", "choose one with --event")
-            for name, target in wanted.items():
-                _write(target, _exported(name, chosen, everything, found.name))
-            if not wanted:
-                _draw(found, everything, chosen, str(style), callers, children, least / 100)
-    if not shown:
+    profiles = [(path, recordings.load(path, parity=parity)) for path in recordings.find(results, recording)]
+    sampled = [(path, profile, found) for path, profile in profiles for found in _events(profile, event)]
+    if not sampled:
         raise ResultError(
             f"{recording} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`"
         )
+    if wanted and len(sampled) > 1:
+        names = ", ".join(found.name for _, _, found in sampled)
+        raise UsageError(f"{recording} has several events to export: {names}", "choose one with --event")
+    for path, profile, found in sampled:
+        everything = stacks(profile, found, recordings.symbols(profile, path, kallsyms))
+        chosen = _select(everything, comm, phase, symbol)
+        for name, target in wanted.items():
+            _write(target, _exported(name, chosen, everything, found.name))
+        if not wanted:
+            _draw(found, everything, chosen, str(style), callers, children, least / 100)
 
 
 def _check(least: float, phase: str | None) -> None:
-    from numabench.analysis.phases import OUTSIDE, PHASES
-
     if not 0 <= least <= 100:
         raise UsageError(f"--min {least} is no percentage", "it is between 0 and 100")
-    if phase is not None and phase not in {*PHASES, OUTSIDE}:
+    if phase is None:
+        return
+    from numabench.analysis.phases import OUTSIDE, PHASES
+
+    if phase not in {*PHASES, OUTSIDE}:
         raise UsageError(f"there is no phase {phase!a}", "there are " + ", ".join((*PHASES, OUTSIDE)))
 
 
@@ -103,13 +102,17 @@ def _events(profile: Profile, name: str | None) -> tuple[Event, ...]:
 
 
 def _select(stacks: Sequence[Stack], comm: str | None, phase: str | None, symbol: str | None) -> Sequence[Stack]:
-    from numabench.analysis import callchain, phases
+    from numabench.analysis import callchain
 
     if comm is not None:
         stacks = callchain.of_comm(stacks, comm)
     if symbol is not None:
         stacks = callchain.through(stacks, symbol)
-    return stacks if phase is None else phases.in_phase(stacks, phase)
+    if phase is None:
+        return stacks
+    from numabench.analysis import phases
+
+    return phases.in_phase(stacks, phase)
 
 
 def _draw(

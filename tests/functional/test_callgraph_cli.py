@@ -188,6 +188,14 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_read(
     assert words in done.stderr
 
 
+def test_several_events_are_not_exported_as_one(locks: Path) -> None:
+    done = numabench("callgraph", str(locks), "--folded", "-")
+    assert (done.exit_status, done.stdout) == (2, "")
+    assert "choose one with --event" in done.stderr
+    one = numabench("callgraph", str(locks), "--folded", "-", "--event", "lock:contention_begin").check("export")
+    assert one.stdout
+
+
 def test_a_file_that_cannot_be_written_is_told(cpu: Path) -> None:
     done = numabench("callgraph", str(cpu), "--kallsyms", str(KALLSYMS), "--svg", "/nonexistent/a.svg")
     assert done.exit_status == 1
