@@ -22,7 +22,15 @@ static int hex_digit(char c)
 
 static int is_kept(char type)
 {
-    return type && strchr("TWDBtwdb", type) != NULL;
+    switch (type | ('a' ^ 'A')) {
+    case 't':
+    case 'w':
+    case 'd':
+    case 'b':
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 static const char *word_end(const char *at, const char *end)

@@ -108,17 +108,16 @@ struct perfdata {
     const struct perfdata_epoch *epochs;
     size_t epoch_count;
     uint64_t seed;
-    int parity, keep_user;
+    int parity, keep_user, keep_threads;
     uint8_t id_word;     /* where a sample holds its event's id */
     uint8_t id_from_end; /* and other records, counted from their end; 0: they do not */
     uint8_t ids_differ;  /* events that cannot be told apart */
     uint64_t aligned[8192];
 };
 
-/* A place of no memory, for what ends a sample early: its record is then counted as malformed. */
 enum { TAKEN = 0, MALFORMED = 1, FOR_CALLER = 2, NO_MEMORY = -1 };
 
-struct perfdata *perfdata_new(int parity, int user, uint64_t seed)
+struct perfdata *perfdata_new(int parity, int user, int threads, uint64_t seed)
 {
     struct perfdata *data = calloc(1, sizeof(*data));
 
@@ -126,6 +125,7 @@ struct perfdata *perfdata_new(int parity, int user, uint64_t seed)
         return NULL;
     data->parity = parity;
     data->keep_user = user;
+    data->keep_threads = threads;
     data->seed = seed;
     if (sequences_init(&data->kernel) < 0 || sequences_init(&data->user) < 0 || sequences_init(&data->texts) < 0) {
         perfdata_free(data);
@@ -468,7 +468,7 @@ static int take_sample(struct perfdata *data, const struct header *header, const
     row.time_ns = event->time != NO_WORD ? words[event->time] : 0;
     row.period = event->period != NO_WORD ? words[event->period] : event->layout.period;
     key.event = (uint32_t)number;
-    if (event->tid != NO_WORD) {
+    if (event->tid != NO_WORD && data->keep_threads) {
         key.pid = low_half(words[event->tid]);
         key.tid = (uint32_t)(words[event->tid] >> 32);
     }

@@ -110,8 +110,11 @@ struct perfdata_lane {
 
 struct perfdata;
 
-/* `parity`: drop a whole chain for one garbage word, as perf does. `user`: keep the user parts of chains. */
-struct perfdata *perfdata_new(int parity, int user, uint64_t seed);
+/*
+ * `parity`: drop a whole chain for one garbage word, as perf does. `user`: keep the user parts of chains.
+ * `threads`: tell threads apart.
+ */
+struct perfdata *perfdata_new(int parity, int user, int threads, uint64_t seed);
 void perfdata_free(struct perfdata *data);
 
 /* The new event's number, or PERFDATA_NO_MEMORY. */

@@ -21,8 +21,9 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SYMBOL = [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 _SYMTAB, _STRTAB, _DYNSYM, _NOTE = 2, 3, 11, 7
-_LOAD, _TEXT_SEGMENT = 1, 1
-_FUNCTION, _INDIRECT_FUNCTION = 2, 10
+_LOAD = 1
+_NO_TYPE, _FUNCTION, _INDIRECT_FUNCTION = 0, 2, 10
+_RESERVED_SECTIONS = 0xFF00
 _GLOBAL, _WEAK = 1, 2
 _MAX_FILE_BYTES = 4 << 30
 # What is no file of a program, whatever a recording says of it.
@@ -142,9 +143,10 @@ def _functions(table: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64], ND
     kind = np.dtype(_SYMBOL)
     symbols = np.frombuffer(table[: len(table) // kind.itemsize * kind.itemsize], kind)
     types = symbols["info"] & 15
-    symbols = symbols[
-        ((types == _FUNCTION) | (types == _INDIRECT_FUNCTION)) & (symbols["section"] != 0) & (symbols["name"] != 0)
-    ]
+    # Functions written in assembler may be global labels alone: _start.
+    is_label = (types == _NO_TYPE) & (symbols["info"] >> 4 == _GLOBAL) & (symbols["section"] < _RESERVED_SECTIONS)
+    is_function = (types == _FUNCTION) | (types == _INDIRECT_FUNCTION) | is_label
+    symbols = symbols[is_function & (symbols["section"] != 0) & (symbols["name"] != 0)]
     symbols = symbols[np.argsort(symbols["value"], kind="stable")]
     start, size, binding = symbols["value"].copy(), symbols["size"], symbols["info"] >> 4
     after = np.searchsorted(start, start, side="right")

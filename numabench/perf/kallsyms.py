@@ -75,14 +75,15 @@ class Kallsyms:
         """
         import numpy as np
 
-        at = next((at for at in map(self.address_of, _REFERENCES) if at is not None), None)
-        found = {self.address_of(name) for name in _REFERENCES}
-        if at is None or reference_address in found or not reference_address:
+        if not reference_address:
+            return self
+        found = [at for at in map(self.address_of, _REFERENCES) if at is not None]
+        if not found or reference_address in found:
             return self
         other = object.__new__(Kallsyms)
         other.source, other._text = self.source, self._text
         symbols = self._symbols[self._symbols["module_bytes"] == 0].copy()
-        delta = np.uint64((reference_address - at) % 2**64)
+        delta = np.uint64((reference_address - found[0]) % 2**64)
         symbols["start"] += delta
         symbols["end"] += delta
         other._symbols = symbols

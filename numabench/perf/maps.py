@@ -16,6 +16,8 @@ MMAP, COMM, EXIT, FORK, MMAP2, KSYMBOL = 1, 3, 4, 7, 10, 17
 _CPU_MODE_MASK, _MODE_KERNEL = 7, 1
 _COMM_EXEC = 1 << 13
 NO_SPACE = 0
+# The idle tasks, all of tid 0, have no COMM record; perf names them like this, too.
+_IDLE = "swapper"
 # struct spaces_space of c_ext/spaces.h
 _SPACE = [("start", "<u8"), ("end", "<u8"), ("parent", "<u4"), ("file", "<u4")]
 
@@ -100,8 +102,9 @@ class Tasks:
     def __init__(self, tasks: NDArray[np.void], texts: list[str], build_id: dict[int, bytes]) -> None:
         import numpy as np
 
-        self._texts = texts
+        self._texts = [*texts, _IDLE]
         self.comms = Timeline()
+        self.comms.add(0, 0, len(texts))
         self.spaces = Timeline()
         # A space is the one it grew out of, and one more mapping: (start, end, parent, file).
         self._spaces = [(0, 0, NO_SPACE, 0)]

@@ -196,8 +196,24 @@ class Profile:
             below = builder.insert(below, *self._comm_frames(rows, table))
         if user:
             below = builder.insert(below, *self._user_frames.chains(rows, table))
-        nodes = builder.insert(below, groups["kernel"][rows], self.kernel_frames(kallsyms, table))
+        nodes = self._insert_kernel(builder, below, rows, self.kernel_frames(kallsyms, table))
         return builder.tree(table.names(), nodes, groups["count"][rows], groups["period"][rows])
+
+    def _insert_kernel(
+        self, builder: TreeBuilder, below: NDArray[np.uint32], rows: NDArray[np.intp], frames: FrameChains
+    ) -> NDArray[np.uint32]:
+        """The nodes of groups' kernel chains; below the root alone each chain is inserted once for all its groups."""
+        import numpy as np
+
+        kernel = self.groups["kernel"][rows]
+        if below.any():
+            return builder.insert(below, kernel, frames)
+        is_used = np.zeros(len(frames), bool)
+        is_used[kernel] = True
+        used = np.flatnonzero(is_used).astype(np.uint32)
+        node: NDArray[np.uint32] = np.zeros(len(frames), np.uint32)
+        node[used] = builder.insert(np.zeros(len(used), np.uint32), used, frames)
+        return np.take(node, kernel)
 
     def ambiguous_epochs(self) -> NDArray[np.void]:
         """Times at which threads turned into something else in the midst of a group, sorted by (tid, time)."""

@@ -32,20 +32,22 @@ def load(
     *,
     rows: Collection[str] = (),
     user: bool = True,
+    threads: bool = True,
     parity: bool = False,
 ) -> Profile:
     """A recording, reduced to its distinct call chains and how often each thread was found in them.
 
     `source` is a perf.data, the directory of `perf record --threads`, a fifo, or an open binary file of what
     `perf record -o -` writes. `rows` are patterns of events' names (`sched:sched_switch`, `lock:*`) whose samples are
-    kept one by one, with their payloads. `user=False` leaves out the user parts of chains. `parity=True` drops a whole
-    chain for one garbage word, as perf does, where otherwise its kernel part is kept and counted.
+    kept one by one, with their payloads. `user=False` leaves out the user parts of chains, `threads=False` also whose
+    they are: the fastest way to the kernel's stacks. `parity=True` drops a whole chain for one garbage word, as perf
+    does, where otherwise its kernel part is kept and counted.
 
     Symbols are found later, when a tree or names are asked for. Memory is that of the distinct chains and the rows, not
     of the file. A file that ends early is read as far as it goes (`Profile.stats.truncated`). Raises `PerfDataError`
     for what is no perf.data or is corrupt.
     """
-    reading = _Reading(rows, Parser(parity=parity, user=user))
+    reading = _Reading(rows, Parser(parity=parity, user=user and threads, threads=threads))
     if isinstance(source, Path | str):
         name = str(source)
         for path in _files(Path(source)):
@@ -57,7 +59,7 @@ def load(
     reading.finish(name)
     epochs = None
     profile = Profile(name, reading.recording, reading.parser)
-    if user and isinstance(source, Path | str) and _is_seekable(Path(source)):
+    if user and threads and isinstance(source, Path | str) and _is_seekable(Path(source)):
         epochs = profile.ambiguous_epochs()
     if epochs is None or not len(epochs):
         return profile
@@ -66,7 +68,7 @@ def load(
 
 def _load_apart(path: Path, rows: Collection[str], *, parity: bool, epochs: NDArray[np.void]) -> Profile:
     """A second reading, that keeps apart what a thread did before and after it became something else."""
-    reading = _Reading(rows, Parser(parity=parity, user=True))
+    reading = _Reading(rows, Parser(parity=parity, user=True, threads=True))
     reading.parser.set_epochs(epochs)
     for part in _files(path):
         with _opened(part) as file:

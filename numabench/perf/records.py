@@ -80,9 +80,10 @@ class Chains:
 class Parser:
     """One run over a recording's records; its streams may be fed in turns."""
 
-    def __init__(self, *, parity: bool, user: bool) -> None:
+    def __init__(self, *, parity: bool, user: bool, threads: bool) -> None:
         require()
-        self._data = made(lib.perfdata_new(parity, user, int.from_bytes(os.urandom(8), "little")), lib.perfdata_free)
+        seed = int.from_bytes(os.urandom(8), "little")
+        self._data = made(lib.perfdata_new(parity, user, threads, seed), lib.perfdata_free)
         self._epochs: Any = None
         self.truncated = False
 
