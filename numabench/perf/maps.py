@@ -80,9 +80,12 @@ class Timeline:
 
     def at(self, ids: NDArray[np.uint32], times_ns: NDArray[np.uint64]) -> NDArray[np.int64]:
         """What each thing was at each time, 0 for one that was never told of."""
+        return self.values(self.entries(ids, times_ns))
+
+    def values(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the thing of each entry was, 0 where the entry is -1."""
         import numpy as np
 
-        entries = self.entries(ids, times_ns)
         return np.where(entries >= 0, np.append(self._table[3], 0)[entries], 0)
 
     def spans(self, first: int, last: int) -> tuple[list[int], list[int]]:

@@ -49,11 +49,25 @@ class UserFrames:
         for row, first, last in self._changed(self._tasks.comms, groups["tid"]):
             times, _ = self._tasks.comms.spans(first + 1, last)
             found.update((int(groups["tid"][row]), time_ns) for time_ns in times)
-        for row, first, last in self._changed(self._tasks.spaces, groups["pid"]):
-            times, spaces = self._tasks.spaces.spans(first, last)
-            if groups["user"][row] and self._differ(spaces, self._user_chains[int(groups["user"][row])]):
-                found.update((int(groups["tid"][row]), time_ns) for time_ns in times[1:])
+        for row, first, last in self._moved(list(self._changed(self._tasks.spaces, groups["pid"]))):
+            times, _ = self._tasks.spaces.spans(first + 1, last)
+            found.update((int(groups["tid"][row]), time_ns) for time_ns in times)
         return found
+
+    def _moved(self, changed: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        """Of changes of space within groups those after which some address of the chain is another place."""
+        import numpy as np
+
+        table = np.array(changed, np.int64).reshape(-1, 3)
+        table = table[self._groups["user"][table[:, 0]] != 0]
+        if not len(table):
+            return []
+        addresses, lengths = self._addresses(self._groups["user"][table[:, 0]].astype(np.int64))
+        spaces = self._tasks.spaces.values(table[:, 1:])
+        before, after = (self._tasks.resolve(np.repeat(spaces[:, side], lengths), addresses) for side in (0, 1))
+        differs = (before[0] != after[0]) | (before[1] != after[1])
+        starts = np.cumsum(lengths) - lengths
+        return [tuple(row) for row in table[np.logical_or.reduceat(differs, starts)].tolist()]
 
     def _changed(self, timeline: Timeline, ids: NDArray[np.uint32]) -> Iterator[tuple[int, int, int]]:
         """The groups within which an entry of a timeline gives way to another: row, first and last entry."""
@@ -63,14 +77,6 @@ class UserFrames:
         last = timeline.entries(ids, self._groups["last_ns"])
         rows = np.flatnonzero(first != last)
         return zip(rows.tolist(), first[rows].tolist(), last[rows].tolist(), strict=True)
-
-    def _differ(self, spaces: list[int], addresses: NDArray[np.uint64]) -> bool:
-        """Whether some addresses are not the same places in all of some spaces."""
-        import numpy as np
-
-        files, offsets = self._tasks.resolve(np.repeat(spaces, len(addresses)), np.tile(addresses, len(spaces)))
-        places = np.stack([files.astype(np.uint64), offsets]).reshape(2, len(spaces), -1)
-        return bool((places != places[:, :1]).any())
 
     def _spaces(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         import numpy as np

@@ -86,8 +86,10 @@ def stacks(path: Path, *, user: bool) -> int:
 def peak_mib(path: Path, *, user: bool) -> tuple[float, float]:
     """Peak memory of a process that has imported everything, and of one that has read the recording, too."""
     code = (
-        "import resource, sys, numpy, numabench.perf as perf\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "import re, sys, numpy, numabench.perf as perf\n"
+        "from pathlib import Path\n"
+        "status = Path('/proc/self/status')\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1]) / 1024\n"
         "imports = peak()\n"
         f"profile = perf.load(sys.argv[1], user={user}, threads={user})\n"
         f"list(profile.tree(kallsyms=profile.kallsyms(), user={user}).folded())\n"
