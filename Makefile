@@ -31,4 +31,4 @@ format:
 	.venv/bin/clang-format -i workloads/*.[ch] c_ext/*.[ch]
 
 clean:
-	rm -rf .venv build dist numabench.egg-info numabench/_libnuma.* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist numabench.egg-info numabench/_libnuma.* numabench/_perfdata.* .pytest_cache .mypy_cache .ruff_cache

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from numabench import __version__
-from numabench.cli import lab, list_runs, report, run, topology, workloads
+from numabench.cli import callgraph, lab, list_runs, locks, report, run, topology, workloads
 from numabench.errors import EXIT_FAILED, EXIT_INTERRUPTED, NumabenchError
 from numabench.process import set_debug
 from numabench.report.escape import escape, escape_lines
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 app.command("run", no_args_is_help=True)(run.run)
 app.command("report")(report.report)
+app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
+app.command("locks", no_args_is_help=True)(locks.locks)
 app.command("list")(list_runs.list_runs)
 app.command("workloads")(workloads.workloads)
 app.command("topology")(topology.topology)

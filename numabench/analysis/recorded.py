@@ -1,0 +1,137 @@
+"""A perf recording as the analyses take it: stacks of one event, and the columns that pairs are made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from numabench.analysis.callchain import KERNEL, Stack
+from numabench.analysis.contention import ContentionEvents
+from numabench.analysis.offcpu import Switches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from numabench.perf import Event, Kallsyms, Profile
+
+BEGIN, END, SWITCH = "lock:contention_begin", "lock:contention_end", "sched:sched_switch"
+MIGRATE = "migrate:mm_migrate_pages"
+# The events that pairs are made from: their samples must be kept one by one (`numabench.perf.load(rows=PAIRED)`).
+PAIRED = (BEGIN, END, SWITCH, MIGRATE)
+_CPU_EVENTS = ("cycles", "cpu-clock", "task-clock", "cpu-cycles")
+_USER = "[user]"
+_BARE_KERNEL = "[kernel]"
+_MARK = "\0"
+
+
+class _MarkedSymbols:
+    """Kernel symbols whose names carry their module behind a mark, which no name of a user's function can hold."""
+
+    def __init__(self, kallsyms: Kallsyms) -> None:
+        self._kallsyms = kallsyms
+
+    def __len__(self) -> int:
+        return len(self._kallsyms)
+
+    def resolve(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        return self._kallsyms.resolve(addresses)
+
+    def name(self, number: int) -> str:
+        return f"{self._kallsyms.name(number)}{_MARK}{self._kallsyms.module(number)}"
+
+
+def sampled_events(profile: Profile) -> tuple[Event, ...]:
+    """The events that have samples, in the order of the recording."""
+    import numpy as np
+
+    numbers = set(np.unique(profile.groups["event"]).tolist())
+    return tuple(event for event in profile.events if event.number in numbers)
+
+
+def cpu_event(profile: Profile) -> Event | None:
+    """The event that samples what CPUs do, None where there is none."""
+    return next((event for event in sampled_events(profile) if event.name.split(":")[0] in _CPU_EVENTS), None)
+
+
+def stacks(profile: Profile, event: Event, kallsyms: Kallsyms | None) -> tuple[Stack, ...]:
+    """The distinct stacks of an event by command; without symbols the kernel's frames are `[kernel]`."""
+    marked = None if kallsyms is None else cast("Kallsyms", _MarkedSymbols(kallsyms))
+    tree = profile.tree(event, kallsyms=marked, comm=True)
+    names = [name.partition(_MARK) for name in tree.names]
+    is_kernel = [bool(mark) or name == _BARE_KERNEL for name, mark, _ in names]
+    counts, periods = tree.count.tolist(), tree.period.tolist()
+    parents, numbers = tree.parent.tolist(), tree.name.tolist()
+    found = []
+    # Of every node: its command, its chain with the leaf first, and how much of that is the kernel's.
+    paths: list[tuple[str, tuple[str, ...], int]] = [("", (), 0)]
+    for node in range(1, len(counts)):
+        comm, above, kernel = paths[parents[node]]
+        number = numbers[node]
+        if not parents[node]:
+            paths.append((names[number][0], (), 0))
+        else:
+            kernel += is_kernel[number]
+            paths.append((comm, (names[number][0], *above), kernel))
+        if counts[node]:
+            comm, chain, kernel = paths[node]
+            dso = (f"[{names[number][2]}]" if names[number][2] else KERNEL) if kernel else _USER
+            found.append(Stack(chain, counts[node], periods[node], comm, dso, kernel))
+    return tuple(found)
+
+
+def kernel_chains(profile: Profile, kallsyms: Kallsyms | None) -> Callable[[int], tuple[str, ...]]:
+    """The kernel frames of a chain by its number, the leaf first; nothing is known of any without symbols."""
+    if kallsyms is None:
+        return lambda _: ()
+    return profile.kernel_stacks(kallsyms).__getitem__
+
+
+def contention_events(profile: Profile) -> ContentionEvents | None:
+    """The columns of lock contention, None where it was not recorded."""
+    import numpy as np
+
+    events = {event.name: event for event in profile.events}
+    if BEGIN not in events or END not in events:
+        return None
+    begin, end = profile.samples(events[BEGIN]), profile.samples(events[END])
+
+    def both(first: Any, second: Any, kind: type) -> NDArray[Any]:
+        return np.concatenate([first.astype(kind), second.astype(kind)])
+
+    return ContentionEvents(
+        time_ns=both(begin.time_ns, end.time_ns, np.uint64),
+        # Only the thread tells waits apart; an interrupt carries the one that it interrupted.
+        tid=both(begin.tid, end.tid, np.int64),
+        begin=both(np.ones(len(begin)), np.zeros(len(end)), np.bool_),
+        lock_addr=both(begin.field("lock_addr"), end.field("lock_addr"), np.uint64),
+        flags=both(begin.field("flags"), np.zeros(len(end)), np.int64),
+        stack=both(profile.groups["kernel"][begin.group], profile.groups["kernel"][end.group], np.int64),
+    )
+
+
+def switches(profile: Profile) -> Switches | None:
+    """The columns of scheduler switches, None where they were not recorded."""
+    import numpy as np
+
+    event = next((event for event in profile.events if event.name == SWITCH), None)
+    if event is None:
+        return None
+    rows = profile.samples(event)
+    return Switches(
+        time_ns=rows.time_ns,
+        prev_pid=rows.field("prev_pid").astype(np.int64),
+        next_pid=rows.field("next_pid").astype(np.int64),
+        prev_state=rows.field("prev_state").astype(np.int64),
+        stack=profile.groups["kernel"][rows.group].astype(np.int64),
+    )
+
+
+def migrated_pages(profile: Profile) -> int:
+    """The base pages that mm_migrate_pages says were migrated, 0 where it was not recorded."""
+    event = next((event for event in profile.events if event.name == MIGRATE), None)
+    if event is None:
+        return 0
+    # Its fields are "succeeded", "failed"...; a huge page counts as the base pages it is made of.
+    return int(profile.samples(event).field("succeeded").sum())

@@ -1,0 +1,206 @@
+"""Reading a perf.data: a file, a directory of `perf record --threads`, or what `perf record -o -` writes."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import struct
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numabench.perf import header
+from numabench.perf.attr import PerfDataError, parse_attr, parse_tracing_data
+from numabench.perf.header import Head, Recording
+from numabench.perf.profile import Profile
+from numabench.perf.records import BUILD_ID, EVENT_UPDATE, HEADER_ATTR, HEADER_FEATURE, TRACING_DATA, Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import BinaryIO
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_PART_BYTES = 1 << 20
+_UPDATE_NAME = 2
+
+
+def load(
+    source: Path | str | BinaryIO,
+    *,
+    rows: Collection[str] = (),
+    user: bool = True,
+    threads: bool = True,
+    parity: bool = False,
+) -> Profile:
+    """A recording, reduced to its distinct call chains and how often each thread was found in them.
+
+    `source` is a perf.data, the directory of `perf record --threads`, a fifo, or an open binary file of what
+    `perf record -o -` writes. `rows` are patterns of events' names (`sched:sched_switch`, `lock:*`) whose samples are
+    kept one by one, with their payloads. `user=False` leaves out the user parts of chains, `threads=False` also whose
+    they are: the fastest way to the kernel's stacks. `parity=True` drops a whole chain for one garbage word, as perf
+    does, where otherwise its kernel part is kept and counted.
+
+    Symbols are found later, when a tree or names are asked for. Memory is that of the distinct chains and the rows, not
+    of the file. A file that ends early is read as far as it goes (`Profile.stats.truncated`). Raises `PerfDataError`
+    for what is no perf.data or is corrupt.
+    """
+    reading = _Reading(rows, Parser(parity=parity, user=user and threads, threads=threads))
+    if isinstance(source, Path | str):
+        name = str(source)
+        for path in _files(Path(source)):
+            with _opened(path) as file:
+                reading.read(file, str(path))
+    else:
+        name = getattr(source, "name", "the stream")
+        reading.read(source, str(name))
+    reading.finish(name)
+    epochs = None
+    profile = Profile(name, reading.recording, reading.parser)
+    if user and threads and isinstance(source, Path | str) and _is_seekable(Path(source)):
+        epochs = profile.ambiguous_epochs()
+    if epochs is None or not len(epochs):
+        return profile
+    return _load_apart(Path(source), rows, parity=parity, epochs=epochs)  # type: ignore[arg-type]
+
+
+def _load_apart(path: Path, rows: Collection[str], *, parity: bool, epochs: NDArray[np.void]) -> Profile:
+    """A second reading, that keeps apart what a thread did before and after it became something else."""
+    reading = _Reading(rows, Parser(parity=parity, user=True, threads=True))
+    reading.parser.set_epochs(epochs)
+    for part in _files(path):
+        with _opened(part) as file:
+            reading.read(file, str(part))
+    reading.finish(str(path))
+    return Profile(str(path), reading.recording, reading.parser)
+
+
+def _is_seekable(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """The file with the header, and then those with records alone."""
+    if not path.is_dir():
+        return (path,)
+    parts = sorted(path.glob("data.*"), key=lambda part: (len(part.name), part.name))
+    if not (path / "data").is_file():
+        raise PerfDataError(f"{path} is a directory without a file named data", "give it a perf.data")
+    return (path / "data", *parts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            yield file
+    except OSError as error:
+        raise PerfDataError(f"cannot read {path}: {error.strerror}") from None
+
+
+class _Reading:
+    """One reading of the files of a recording; the first has the header, further ones are records alone."""
+
+    def __init__(self, rows: Collection[str], parser: Parser) -> None:
+        self.parser = parser
+        self.recording = Recording()
+        self._patterns = tuple(rows)
+        self._has_head = False
+
+    def read(self, file: BinaryIO, name: str) -> None:
+        """Take in a file."""
+        if self._has_head:
+            self._feed(file, None, b"")
+            return
+        self._has_head = True
+        first = _read_exactly(file, header.PIPE_HEADER_BYTES)
+        if first[8:] != struct.pack("<Q", header.PIPE_HEADER_BYTES):
+            first += _read_exactly(file, header.HEADER_BYTES - len(first))
+        head = header.parse_head(first, name)
+        if head.is_pipe:
+            self._feed(file, None, b"")
+            return
+        self._read_sections(file, head, name)
+
+    def _read_sections(self, file: BinaryIO, head: Head, name: str) -> None:
+        if not file.seekable():
+            raise PerfDataError(f"{name} cannot be sought in", "save it to a file first, or record with -o -")
+        self.recording = header.read_recording(file, head, name)
+        for event in self.recording.events:
+            self.parser.add_event(event)
+        self._choose_rows()
+        size_bytes = file.seek(0, io.SEEK_END)
+        if head.data_offset > size_bytes:
+            raise PerfDataError(f"{name} has its data beyond its end")
+        file.seek(head.data_offset)
+        left_bytes = size_bytes - head.data_offset
+        self.parser.truncated |= head.data_bytes > left_bytes
+        self._feed(file, min(head.data_bytes, left_bytes) or None, b"")
+
+    def finish(self, name: str) -> None:
+        """Raise `PerfDataError` where no event was described."""
+        if not self.recording.events:
+            raise PerfDataError(f"{name} describes no event")
+
+    def _feed(self, file: BinaryIO, size_bytes: int | None, first: bytes) -> None:
+        stream = self.parser.stream(self._on_record)
+        buffer = bytearray(_PART_BYTES)
+        view = memoryview(buffer)
+        stream.feed(first)
+        while size_bytes is None or size_bytes > 0:
+            room = view if size_bytes is None else view[: min(size_bytes, len(view))]
+            count = file.readinto(room)  # type: ignore[attr-defined]
+            if not count:
+                break
+            stream.feed(view[:count])
+            size_bytes = None if size_bytes is None else size_bytes - count
+        stream.end()
+
+    def _choose_rows(self) -> None:
+        for event in self.recording.events:
+            if any(fnmatch.fnmatchcase(event.name, pattern) for pattern in self._patterns):
+                self.parser.keep_rows(event)
+
+    def _on_record(self, kind: int, body: bytes) -> None:
+        """Take in what a pipe says of itself among its records."""
+        recording = self.recording
+        if kind == HEADER_ATTR:
+            attr_bytes = int.from_bytes(body[4:8], "little")
+            ids = body[attr_bytes:]
+            count = len(ids) // 8
+            event = parse_attr(body[:attr_bytes], len(recording.events), struct.unpack(f"<{count}Q", ids[: 8 * count]))
+            self.parser.add_event(event)
+            recording = replace(recording, events=(*recording.events, event))
+        elif kind == EVENT_UPDATE and len(body) > 16:
+            recording = _renamed(recording, body)
+        elif kind == HEADER_FEATURE and len(body) >= 8:
+            recording = header.with_feature(recording, int.from_bytes(body[:8], "little"), body[8:])
+        elif kind == TRACING_DATA:
+            recording = header.with_tracepoints(recording, parse_tracing_data(body))
+        elif kind == BUILD_ID:
+            size_bytes = len(body) + 8
+            record = struct.pack("<IHH", BUILD_ID, 0, size_bytes) + body
+            recording = replace(recording, build_ids=recording.build_ids | header.parse_build_ids(record))
+        self.recording = recording
+        self._choose_rows()
+
+
+def _renamed(recording: Recording, body: bytes) -> Recording:
+    kind, id_ = struct.unpack_from("<QQ", body)
+    if kind != _UPDATE_NAME:
+        return recording
+    name = body[16:].split(b"\0")[0].decode(errors="replace")
+    events = tuple(event.named(name) if id_ in event.ids else event for event in recording.events)
+    return replace(recording, events=events)
+
+
+def _read_exactly(file: BinaryIO, size_bytes: int) -> bytes:
+    parts = b""
+    while len(parts) < size_bytes:
+        part = file.read(size_bytes - len(parts))
+        if not part:
+            break
+        parts += part
+    return parts
