@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from numabench.host import counters, placement
+from numabench.host import counters, placement, processes
 from numabench.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -66,10 +67,20 @@ class Sampler:
         self.due = 0.0
 
     def baseline(self) -> None:
-        """Take the sample before GO; one before that is thrown away, since first steps cost more than later ones."""
+        """Take the sample before GO. All steps are done once before that: the first time costs more than later ones."""
+        if self._subject.memory_changes:
+            self._rehearse()
         self._take()
         self.samples.clear()
         self._take()
+
+    def _rehearse(self) -> None:
+        """Look at ourselves as at a program that has not started yet."""
+        own = os.getpid()
+        family = processes.tree(self._root, own)
+        mappings = [piece for pid in family for piece in processes.private_mappings(self._root, pid) if pid == own]
+        placement.PageSampler(own, mappings, self._pages, self._nodes, seed=self._seed).sample()
+        placement.thread_cpus(self._root, own, processes.threads(self._root, own))
 
     def go(self) -> None:
         """GO is said: from here on samples are charged."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -57,13 +56,7 @@ class ForeignProgram:
         self._reaper: Reaper | None = None
 
     def start(self) -> None:
-        """Start nothing yet: the program knows no barrier, and starts when the trial begins.
-
-        Look at ourselves as at the program later: first steps cost more than later ones, and those are charged.
-        """
-        own = os.getpid()
-        processes.tree(self._root, own)
-        processes.private_mappings(self._root, own)
+        """Nothing yet: the program knows no barrier, so that it starts when the trial begins."""
 
     def wait_ready(self, deadline: float) -> None:
         """Ready at once."""

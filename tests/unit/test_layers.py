@@ -43,7 +43,8 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 # A user who asks for help waits for none of these (modules are meant with what is below them).
 NOT_FOR_HELP = (
     "numpy", "pandas", "matplotlib", "sh", "cffi", "_cffi_backend", "psutil", "cpuinfo", "rich", "asyncio",
-    "numabench._libnuma", "numabench._perfdata", "numabench.perf", "numabench.frames", "numabench.store", "numabench.analysis", "numabench.experiment",
+    "numabench._libnuma",
+    "numabench._perfdata", "numabench.perf", "numabench.frames", "numabench.store", "numabench.analysis", "numabench.experiment",
     "numabench.host", "numabench.workload", "numabench.lab",
 )  # fmt: skip
 
