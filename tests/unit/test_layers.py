@@ -42,11 +42,27 @@ PURE_OWN = {"analysis", "record", "perf", "errors", "units", "idset"}
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
 # A user who asks for help waits for none of these (modules are meant with what is below them).
 NOT_FOR_HELP = (
-    "numpy", "pandas", "matplotlib", "sh", "cffi", "_cffi_backend", "psutil", "cpuinfo", "rich", "asyncio",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "sh",
+    "cffi",
+    "_cffi_backend",
+    "psutil",
+    "cpuinfo",
+    "rich",
+    "asyncio",
     "numabench._libnuma",
-    "numabench._perfdata", "numabench.perf", "numabench.frames", "numabench.store", "numabench.analysis", "numabench.experiment",
-    "numabench.host", "numabench.workload", "numabench.lab",
-)  # fmt: skip
+    "numabench._perfdata",
+    "numabench.perf",
+    "numabench.frames",
+    "numabench.store",
+    "numabench.analysis",
+    "numabench.experiment",
+    "numabench.host",
+    "numabench.workload",
+    "numabench.lab",
+)
 
 
 def imported(path: Path) -> list[tuple[str, bool]]:
