@@ -144,7 +144,8 @@ def test_a_damaged_elf_file_never_breaks_its_reader(tmp_path: Path) -> None:
         damaged[at : at + 8] = b"\xff" * 8
         elf = parse_elf(bytes(damaged))
         if elf:
-            elf.names_at(np.array([0x1000, 0x401000], np.uint64))
+            names = elf.names_at(np.array([0x1000, 0x401000], np.uint64))
+            assert [type(name) for name in names] == [str, str]
         parse_elf(bytes(whole[:at]))
 
 
