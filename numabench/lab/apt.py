@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _DEFAULT_SUITE = "bookworm"
 _META_PACKAGE = "linux-image-amd64"
 _KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp")
-_DEFAULT_ARCHIVE = "http://deb.debian.org/debian"
-_DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
+# Where the distributions themselves say what archives there are (package python-apt-common).
+_KNOWN_ARCHIVES = Path("/usr/share/python-apt/templates/Debian.info")
 _SUITE = re.compile(r"[a-z][a-z0-9]*(-[a-z]+)*")
 _PARTS = re.compile(r"linux-(image|binary|modules)-\S+")
 _UPDATE_S = 600.0
@@ -68,8 +68,11 @@ def _text(path: Path) -> str:
         return ""
 
 
-def archive(etc: Path = Path("/etc/apt")) -> Archive:
-    """The Debian mirror that this machine itself uses, or Debian's own where it uses none (as on Ubuntu)."""
+def archive(etc: Path = Path("/etc/apt"), known: Path = _KNOWN_ARCHIVES) -> Archive:
+    """The Debian mirror that this machine itself uses, or Debian's own where it uses none (as on Ubuntu).
+
+    Debian's own is the one that the package python-apt-common knows. Raises `CannotRun` where there is neither.
+    """
     main, security = "", ""
     for uri, suite in _sources(etc):
         path = uri.rstrip("/")
@@ -77,7 +80,16 @@ def archive(etc: Path = Path("/etc/apt")) -> Archive:
             security = security or (path if "debian" in path else "")
         elif path.endswith("/debian"):
             main = main or path
-    return Archive(main or _DEFAULT_ARCHIVE, security or _DEFAULT_SECURITY)
+    if not main:
+        uris = re.findall(r"^BaseURI:\s*(\S+)", _text(known), re.MULTILINE)
+        main = next((uri.rstrip("/") for uri in uris if uri.rstrip("/").endswith("/debian")), "")
+    if not main:
+        raise CannotRun(
+            "fetching a Debian kernel",
+            ("apt has no Debian archive here, and the package that lists Debian's own is not installed",),
+            "apt-get install python-apt-common",
+        )
+    return Archive(main, security or f"{main}-security")
 
 
 def host_suite(os_release: Path = Path("/etc/os-release")) -> str:

@@ -4,14 +4,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from numabench.errors import UsageError
+from numabench.errors import CannotRun, UsageError
 from numabench.lab import apt
 from numabench.lab.apt import Archive
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEBIAN = Archive("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")
+DEBIAN = Archive("http://own.example/debian", "http://own.example/debian-security")
+KNOWN = """
+Suite: trixie
+RepositoryType: deb
+BaseURI: http://own.example/debian/
+
+Suite: trixie-security
+BaseURI: http://security.example/
+"""
 
 
 @pytest.fixture
@@ -47,11 +55,20 @@ def test_other_archives_are_not_taken_for_debian(etc: Path) -> None:
         "deb http://security.ubuntu.example/ubuntu noble-security main\n"
         "deb https://packages.example/apt stable main\n"
     )
-    assert apt.archive(etc) == DEBIAN
+    known = etc / "Debian.info"
+    known.write_text(KNOWN)
+    assert apt.archive(etc, known) == DEBIAN
 
 
 def test_without_any_sources_debians_own_archive_is_taken(tmp_path: Path) -> None:
-    assert apt.archive(tmp_path / "absent") == DEBIAN
+    known = tmp_path / "Debian.info"
+    known.write_text(KNOWN)
+    assert apt.archive(tmp_path / "absent", known) == DEBIAN
+
+
+def test_where_no_archive_is_known_the_package_that_knows_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match="apt-get install python-apt-common"):
+        apt.archive(tmp_path / "absent", tmp_path / "absent")
 
 
 def test_the_hosts_suite_counts_only_on_debian(tmp_path: Path) -> None:
@@ -72,8 +89,8 @@ def test_what_can_be_no_suite_never_reaches_apt(suite: str, tmp_path: Path) -> N
 def test_released_suites_come_with_their_security_updates_and_others_without() -> None:
     lines = apt._source_lines("bookworm", DEBIAN, "/keys.gpg").splitlines()
     assert [line.split("] ")[1] for line in lines] == [
-        "http://deb.debian.org/debian bookworm main",
-        "http://deb.debian.org/debian-security bookworm-security main",
+        "http://own.example/debian bookworm main",
+        "http://own.example/debian-security bookworm-security main",
     ]
     assert all("signed-by=/keys.gpg" in line for line in lines)
     assert len(apt._source_lines("sid", DEBIAN, "/keys.gpg").splitlines()) == 1
