@@ -36,7 +36,8 @@ def await_trial(running: process.Process) -> int:
                 continue
             if Path(os.fsdecode(program)).name.startswith("numa02-"):
                 return pid
-        time.sleep(0.05)
+        if running.wait(0.05) is not None:
+            break
     raise AssertionError("no workload came up")
 
 
