@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import phases
 from numabench.analysis.lock_names import lock_name
+from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     Column = NDArray[Any]
 
+_TABLE = SymbolTable()
 SPIN, READ, WRITE, RT, PERCPU, MUTEX = 1, 2, 4, 8, 16, 32
 # include/trace/events/lock.h and perf's lock_type_table; a mutex that spins is still a mutex.
 _CLASSES = {
@@ -194,7 +196,9 @@ def lock_class(flags: int) -> str:
     return _CLASSES.get(flags, f"flags {flags:#x}")
 
 
-def report(pairs: ContentionPairs, chain: Callable[[int], tuple[str, ...]]) -> ContentionReport:
+def report(
+    pairs: ContentionPairs, chain: Callable[[int], tuple[str, ...]], table: SymbolTable = _TABLE
+) -> ContentionReport:
     """The report of waits. `chain` gives the kernel frames of a stack index, its innermost first."""
     import numpy as np
 
@@ -203,7 +207,7 @@ def report(pairs: ContentionPairs, chain: Callable[[int], tuple[str, ...]]) -> C
         np.stack([pairs.stack.astype(np.int64), pairs.flags.astype(np.int64)]), axis=1, return_inverse=True
     )
     kind_of = kind_of.reshape(-1)
-    told = [_tell(chain(int(stack)), int(flags)) for stack, flags in kinds.T]
+    told = [_tell(chain(int(stack)), int(flags), table) for stack, flags in kinds.T]
     return ContentionReport(
         total=waits(pairs.wait_ns),
         threads=len(np.unique(pairs.tid)),
@@ -225,9 +229,10 @@ class _Told:
     phase: tuple[str, str]
 
 
-def _tell(frames: tuple[str, ...], flags: int) -> _Told:
-    where = phases.place(frames)
-    return _Told(lock_class(flags), lock_name(frames), phases.above_lock(frames), (where.phase, where.driver))
+def _tell(frames: tuple[str, ...], flags: int, table: SymbolTable) -> _Told:
+    where = phases.place(frames, table)
+    name, path = lock_name(frames, table), phases.above_lock(frames, table)
+    return _Told(lock_class(flags), name, path, (where.phase, where.driver))
 
 
 def _by_lock(pairs: ContentionPairs, kind_of: Column, told: Sequence[_Told]) -> tuple[Contended, ...]:
@@ -267,15 +272,16 @@ class SpinReport:
     cpu_samples: int
 
 
-def spin(cpu: Iterable[Stack]) -> SpinReport:
+def spin(cpu: Iterable[Stack], table: SymbolTable = _TABLE) -> SpinReport:
     """The CPU samples in which a lock was spun for, by lock, phase and path."""
     sums: dict[tuple[str, str, str, tuple[str, ...]], int] = {}
     total = 0
     for stack in cpu:
         total += stack.samples
-        where = phases.place(stack.kernel)
+        where = phases.place(stack.kernel, table)
         if where.spins:
-            key = (where.waits_for, lock_name(stack.kernel), where.phase, phases.above_lock(stack.kernel))
+            name, path = lock_name(stack.kernel, table), phases.above_lock(stack.kernel, table)
+            key = (where.waits_for, name, where.phase, path)
             sums[key] = sums.get(key, 0) + stack.samples
     rows = [SpinSamples(*key, samples=samples, share=samples / total) for key, samples in sums.items()]
     return SpinReport(tuple(sorted(rows, key=lambda row: (-row.samples, row.lock_class, row.path))), total)

@@ -9,7 +9,7 @@ from numabench.analysis.contention import ContentionEvents
 from numabench.analysis.offcpu import Switches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy as np
     from numpy.typing import NDArray
@@ -55,10 +55,18 @@ def cpu_event(profile: Profile) -> Event | None:
     return next((event for event in sampled_events(profile) if event.name.split(":")[0] in _CPU_EVENTS), None)
 
 
-def stacks(profile: Profile, event: Event, kallsyms: Kallsyms | None) -> tuple[Stack, ...]:
-    """The distinct stacks of an event by command; without symbols the kernel's frames are `[kernel]`."""
+def stacks(
+    profile: Profile, event: Event, kallsyms: Kallsyms | None, *, tids: Collection[int] | None = None
+) -> tuple[Stack, ...]:
+    """The distinct stacks of an event by command; without symbols the kernel's frames are `[kernel]`.
+
+    Only those of the threads `tids`, where they are given.
+    """
+    import numpy as np
+
+    select = None if tids is None else np.isin(profile.groups["tid"], list(tids))
     marked = None if kallsyms is None else cast("Kallsyms", _MarkedSymbols(kallsyms))
-    tree = profile.tree(event, kallsyms=marked, comm=True)
+    tree = profile.tree(event, kallsyms=marked, comm=True, select=select)
     names = [name.partition(_MARK) for name in tree.names]
     is_kernel = [bool(mark) or name == _BARE_KERNEL for name, mark, _ in names]
     counts, periods = tree.count.tolist(), tree.period.tolist()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from numabench.cli import recordings
 from numabench.cli.report import DEFAULT_RESULTS
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ def locks(
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
+    names: Annotated[Path | None, recordings.NAMES] = None,
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
     """Show lock contention: exact waits, spinning, and time off the CPU, each as far as it was recorded."""
     from numabench.analysis import contention, offcpu, recorded
-    from numabench.cli import recordings
     from numabench.report import locks_text
 
+    table = recordings.table(names)
     waits: ContentionReport | None = None
     spin: SpinReport | None = None
     off_cpu: OffCpuReport | None = None
@@ -37,10 +39,10 @@ def locks(
         events, switches = recorded.contention_events(profile), recorded.switches(profile)
         cpu = recorded.cpu_event(profile)
         if events is not None:
-            waits = contention.report(contention.pair(events), chains)
+            waits = contention.report(contention.pair(events), chains, table)
         if switches is not None:
-            off_cpu = offcpu.report(offcpu.intervals(switches), chains)
+            off_cpu = offcpu.report(offcpu.intervals(switches), chains, table)
         if cpu is not None:
-            spin = contention.spin(recorded.stacks(profile, cpu, symbols))
+            spin = contention.spin(recorded.stacks(profile, cpu, symbols), table)
         pages = pages or recorded.migrated_pages(profile)
     print(locks_text.render(waits, spin, off_cpu, pages * 4096), end="")

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from numabench.errors import ResultError
 from numabench.units import format_count
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numabench.perf import Kallsyms, Profile
+    from numabench.perf.symbols import SymbolTable
 
+NAMES = typer.Option(metavar="FILE", help='A TOML file of functions\' other names: [rename], old = "new".')
 _RUN_FILE = "run.json"
 # Beyond this share, what was lost may change what the rest says.
 _LOST_SHARE = 0.001
@@ -79,3 +83,10 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
     except PerfDataError as error:
         print(f"numabench: {path}: {error.message}; pass --kallsyms FILE, {error.hint}", file=sys.stderr)
         return None
+
+
+def table(names: Path | None) -> SymbolTable:
+    """The table of functions' names, with the user's own renames where he has some. Raises `UsageError`."""
+    from numabench.perf import symbols as of_kernels
+
+    return of_kernels.SymbolTable() if names is None else of_kernels.load(names)

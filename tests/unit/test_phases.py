@@ -186,7 +186,7 @@ STACKS = (
         f"clockevents_program_event sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt {MOVE_6_1}",
         Place(OUTSIDE),
     ),
-    # Work that waits for the way back to the user is no interrupt's, wherever that way began; one that comes into it is.
+    # Work left for the way back to the user is no interrupt's, wherever that way began; what interrupts it is.
     (
         (
             "vm_normal_page change_prot_numa task_numa_work task_work_run exit_to_user_mode_prepare "
