@@ -80,12 +80,13 @@ class ContentionPairs:
 def pair(events: ContentionEvents) -> ContentionPairs:
     """The waits of contention events, exact to the nanosecond.
 
+    Of events of one thread, lock and nanosecond the order is that in which they make sense: a clock may be coarse.
     A begin without an end (the recording stopped) is `unfinished`, an end without a begin a `stray_end`: neither is
     a wait.
     """
     import numpy as np
 
-    order = np.lexsort((events.time_ns, events.lock_addr, events.tid))
+    order = _in_turns(events, np.lexsort((events.time_ns, events.lock_addr, events.tid)))
     tid, addr, begin = events.tid[order], events.lock_addr[order], events.begin[order].astype(bool)
     time = events.time_ns[order].astype(np.int64)
     if not len(order):
@@ -110,6 +111,42 @@ def pair(events: ContentionEvents) -> ContentionPairs:
         repeated_begins=int(np.count_nonzero(begin & open_before)),
         stray_ends=int(np.count_nonzero(~begin & ~open_before)),
     )
+
+
+def _in_turns(events: ContentionEvents, order: Column) -> Column:
+    """The order of events by thread, lock and time, with begins and ends of the same nanosecond taking turns."""
+    import numpy as np
+
+    tid, addr, time = events.tid[order], events.lock_addr[order], events.time_ns[order]
+    begin = events.begin[order].astype(bool)
+    same = (tid[1:] == tid[:-1]) & (addr[1:] == addr[:-1])
+    tied = same & (time[1:] == time[:-1])
+    if not tied.any():
+        return order
+    order = order.copy()
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], tied, [False])).astype(np.int8)))
+    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        rows = order[first : last + 1]
+        is_open = bool(first and same[first - 1] and events.begin[order[first - 1]])
+        if 0 < np.count_nonzero(begin[first : last + 1]) < len(rows):
+            order[first : last + 1] = _taking_turns(events, rows.tolist(), is_open)
+    return order
+
+
+def _taking_turns(events: ContentionEvents, rows: list[int], is_open: bool) -> list[int]:
+    begins = [row for row in rows if events.begin[row]]
+    ends = [row for row in rows if not events.begin[row]]
+    turns: list[int] = []
+    while begins or ends:
+        # A mutex that spun in vain begins once more before it sleeps.
+        again = bool(begins) and events.flags[begins[0]] & (MUTEX | SPIN) == MUTEX
+        if not ends or (begins and (again or not is_open)):
+            turns.append(begins.pop(0))
+            is_open = True
+        else:
+            turns.append(ends.pop(0))
+            is_open = False
+    return turns
 
 
 @dataclass(frozen=True)
