@@ -204,9 +204,10 @@ class SamplerCost:
 class Observed:
     """What was attached to a trial in a pass of its own.
 
-    `file` is the recording or the counts, None where the pass failed before it was written; `kallsyms` the kernel's
-    symbols. `enabled_ns` and `disabled_ns` of CLOCK_MONOTONIC enclose what was recorded. `functions` has the kernel's
-    functions by the events that count them, `not_counted` the reasons why others are not counted, by function.
+    `file` is the recording or the counts, None where the pass failed before it was written, and `size_bytes` its size;
+    `kallsyms` the kernel's symbols. `enabled_ns` and `disabled_ns` of CLOCK_MONOTONIC enclose what was recorded.
+    `functions` has the kernel's functions by the events that count them, `not_counted` the reasons why others are not
+    counted, by function.
     """
 
     recipe: str
@@ -214,6 +215,7 @@ class Observed:
     kallsyms: Path | None
     events: tuple[str, ...]
     frequency_hz: int | None
+    size_bytes: int
     perf_version: str
     enabled_ns: int | None
     disabled_ns: int | None

@@ -596,6 +596,7 @@ def _read_observed(directory: Path, trial: Fields, observed: Fields) -> Observed
         kallsyms=directory.parents[1] / kallsyms if kallsyms else None,
         events=tuple(observed.texts("events")),
         frequency_hz=observed.optional_count("frequency_hz"),
+        size_bytes=file.stat().st_size if file.is_file() else 0,
         perf_version=observed.text("perf", ""),
         enabled_ns=observed.optional_integer("enabled"),
         disabled_ns=observed.optional_integer("disabled"),

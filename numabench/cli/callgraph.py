@@ -49,6 +49,13 @@ def callgraph(
     speedscope: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write a speedscope document.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write every function as CSV.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Draw a flame graph.")] = None,
+    observed: Annotated[
+        str | None, typer.Option(metavar="cpu|sched|lock", help="Which of a run's passes. [default: cpu]")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(min=1, help="Which of a run's trials, by number.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Of a run's pass the whole machine, not the workload alone.")
+    ] = False,
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
@@ -63,22 +70,27 @@ def callgraph(
     wanted = {name: path for name, path in exports.items() if path is not None}
     from numabench.analysis.recorded import stacks
 
-    profiles = [(path, recordings.load(path, parity=parity)) for path in recordings.find(results, recording)]
-    sampled = [(path, profile, found) for path, profile in profiles for found in _events(profile, event)]
+    source = recordings.find(results, recording, observed=observed, trial=trial)
+    profile = recordings.load(source.path, parity=parity)
+    own = None if everything else recordings.own_groups(profile, source)
+    sampled = _events(profile, event)
     if not sampled:
         raise ResultError(
             f"{recording} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`"
         )
     if wanted and len(sampled) > 1:
-        names = ", ".join(found.name for _, _, found in sampled)
+        names = ", ".join(found.name for found in sampled)
         raise UsageError(f"{recording} has several events to export: {names}", "choose one with --event")
-    for path, profile, found in sampled:
-        everything = stacks(profile, found, recordings.symbols(profile, path, kallsyms))
-        chosen = _select(everything, comm, phase, symbol)
+    symbols = recordings.symbols(profile, source.path, kallsyms or source.kallsyms)
+    for found in sampled:
+        whole = stacks(profile, found, symbols, select=own)
+        chosen = _select(whole, comm, phase, symbol)
         for name, target in wanted.items():
-            _write(target, _exported(name, chosen, everything, found.name))
+            _write(target, _exported(name, chosen, whole, found.name))
         if not wanted:
-            _draw(found, everything, chosen, str(style), callers, children, least / 100)
+            _draw(found, whole, chosen, str(style), callers, children, least / 100)
+    if source.others:
+        print(f"numabench: the run has more: {', '.join(source.others)}; see --observed, --trial", file=sys.stderr)
 
 
 def _check(least: float, phase: str | None) -> None:
