@@ -59,3 +59,7 @@ class ProgramError(NumabenchError):
 
 class LostGuest(NumabenchError):
     """A guest that never came up, hung, panicked, or vanished: nothing is known of what it was doing."""
+
+
+class ObserveError(NumabenchError):
+    """What was to observe a trial failed: perf, or the kernel's probes."""

@@ -129,6 +129,11 @@ class Process:
             self._pidfd = None
         return self.exit_status
 
+    def interrupt(self) -> None:
+        """Send it SIGINT, as Ctrl-C does: it alone, and not what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGINT)
+
     def kill(self, grace_s: float = 2.0) -> int:
         """End the whole session: SIGTERM, then SIGKILL after `grace_s` seconds. The exit status."""
         for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, None)):

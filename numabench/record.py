@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+MEASURE, WARM_UP = "measure", "warmup"
+# Before the name of what a pass observes: `observe:cpu`.
+OBSERVE = "observe:"
 KILLED = "killed"
 RUNNING = "running"
 
@@ -198,8 +201,34 @@ class SamplerCost:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """What was attached to a trial in a pass of its own.
+
+    `file` is the recording or the counts, None where the pass failed before it was written, and `size_bytes` its size;
+    `kallsyms` the kernel's symbols. `enabled_ns` and `disabled_ns` of CLOCK_MONOTONIC enclose what was recorded.
+    `functions` has the kernel's functions by the events that count them, `not_counted` the reasons why others are not
+    counted, by function.
+    """
+
+    recipe: str
+    file: Path | None
+    kallsyms: Path | None
+    events: tuple[str, ...]
+    frequency_hz: int | None
+    size_bytes: int
+    perf_version: str
+    enabled_ns: int | None
+    disabled_ns: int | None
+    functions: dict[str, str]
+    not_counted: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One trial that was started: `status` is `ok`, `workload-failed`, `timeout` or `interrupted`.
+    """One trial that was started.
+
+    `status` is `ok`, `workload-failed`, `observe-failed`, `timeout` or `interrupted`; `role` is `measure`, `warmup`, or
+    `observe:` and what was observed.
 
     `knobs` are the values in force at its end, by full name; empty where they were not recorded.
     """
@@ -222,11 +251,12 @@ class Trial:
     sampler: SamplerCost
     samples: tuple[Sample, ...]
     knobs: dict[str, str]
+    observed: Observed | None = None
 
     @property
     def counts(self) -> bool:
         """Whether it is a measured trial that went well."""
-        return self.role == "measure" and self.status == "ok"
+        return self.role == MEASURE and self.status == "ok"
 
     def slice_bytes(self, sample: Sample, row: int) -> int | None:
         """The size of the slice that a row of a sample is of; None where it was not recorded."""

@@ -31,6 +31,7 @@ from numabench.record import (
     Machine,
     MemorySlice,
     Note,
+    Observed,
     PageCensus,
     Plan,
     Run,
@@ -43,7 +44,7 @@ from numabench.record import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "KIND",
@@ -143,14 +144,40 @@ class RunWriter:
         """Write run.json."""
         self._replace(self.path / RUN_FILE, run)
 
-    def write_trial(self, index: int, trial: dict[str, Any], events: bytes, samples: Iterable[dict[str, Any]]) -> None:
-        """Write trial number `index`, counted from 1: its facts, the workload's own lines, and what was sampled."""
+    def scratch(self, index: int) -> Path:
+        """A new directory for what is recorded during trial number `index`; `write_trial` takes the files from there.
+
+        Readers ignore it, and it is gone when the trial is written.
+        """
+        path = self.path / TRIALS / f".tmp-{index:04}-recordings"
+        try:
+            path.mkdir()
+        except OSError as error:
+            _refuse(path, error)
+        return path
+
+    def write_trial(
+        self,
+        index: int,
+        trial: dict[str, Any],
+        events: bytes,
+        samples: Iterable[dict[str, Any]],
+        recordings: Sequence[Path] = (),
+    ) -> None:
+        """Write trial number `index`, counted from 1: its facts, the workload's own lines, and what was sampled.
+
+        `recordings` are files in the trial's `scratch`: they are moved into its directory.
+        """
         trials = self.path / TRIALS
         final, partial = trials / f"{index:04}", trials / f".tmp-{index:04}"
         sampled = b"".join(_json_line(sample) for sample in samples)
         files = {EVENTS_FILE: {"bytes": len(events)}, SAMPLES_FILE: {"bytes": len(sampled)}}
         try:
             partial.mkdir()
+            for recording in recordings:
+                files[recording.name] = {"bytes": recording.stat().st_size}
+                _fsync_file(recording)
+                recording.rename(partial / recording.name)
             _write_durably(partial / EVENTS_FILE, events)
             _write_durably(partial / SAMPLES_FILE, sampled)
             _write_durably(partial / TRIAL_FILE, _json_file({**trial, "files": files}))
@@ -160,9 +187,13 @@ class RunWriter:
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             _refuse(final, error)
+        finally:
+            shutil.rmtree(trials / f".tmp-{index:04}-recordings", ignore_errors=True)
 
     def write_end(self, end: dict[str, Any]) -> None:
         """Write end.json: a run without it was killed, or is running as long as its lock is held."""
+        for left in (self.path / TRIALS).glob(".tmp-*-recordings"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             self._replace(self.path / END_FILE, end)
         finally:
@@ -267,6 +298,11 @@ def _write_durably(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync_file(path: Path) -> None:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
@@ -505,6 +541,7 @@ def _read_trial(directory: Path, nodes: int) -> Trial:
     first_touch = trial.optional_object("first_touch")
     sampler = trial.object("sampler")
     counters = trial.object("counters")
+    observed = trial.optional_object("observe")
     return Trial(
         index=trial.count("index"),
         placement=trial.text("placement"),
@@ -538,6 +575,33 @@ def _read_trial(directory: Path, nodes: int) -> Trial:
         ),
         samples=_read_samples(directory / SAMPLES_FILE, trial, nodes + 1),
         knobs=trial.texts_by_name("knobs"),
+        observed=None if observed is None else _read_observed(directory, trial, observed),
+    )
+
+
+def _read_observed(directory: Path, trial: Fields, observed: Fields) -> Observed:
+    """What a pass recorded. A trial that failed may have no recording."""
+    name, kallsyms = observed.text("file"), observed.text("kallsyms", "")
+    for key, value in (("file", name), ("kallsyms", kallsyms)):
+        if "/" in value or value in {".", ".."}:
+            observed.wrong(key, "a file's name")
+    file = directory / name
+    if name in trial.object("files").fields:
+        if not file.is_file():
+            raise ResultError(f"{file} is missing", DAMAGED)
+        _check_size(file, trial)
+    return Observed(
+        recipe=observed.text("recipe"),
+        file=file if file.is_file() else None,
+        kallsyms=directory.parents[1] / kallsyms if kallsyms else None,
+        events=tuple(observed.texts("events")),
+        frequency_hz=observed.optional_count("frequency_hz"),
+        size_bytes=file.stat().st_size if file.is_file() else 0,
+        perf_version=observed.text("perf", ""),
+        enabled_ns=observed.optional_integer("enabled"),
+        disabled_ns=observed.optional_integer("disabled"),
+        functions=observed.texts_by_name("functions"),
+        not_counted=observed.texts_by_name("not_counted"),
     )
 
 

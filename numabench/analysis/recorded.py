@@ -9,7 +9,7 @@ from numabench.analysis.contention import ContentionEvents
 from numabench.analysis.offcpu import Switches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -56,15 +56,12 @@ def cpu_event(profile: Profile) -> Event | None:
 
 
 def stacks(
-    profile: Profile, event: Event, kallsyms: Kallsyms | None, *, tids: Collection[int] | None = None
+    profile: Profile, event: Event, kallsyms: Kallsyms | None, *, select: NDArray[np.bool_] | None = None
 ) -> tuple[Stack, ...]:
     """The distinct stacks of an event by command; without symbols the kernel's frames are `[kernel]`.
 
-    Only those of the threads `tids`, where they are given.
+    `select` says of each of the profile's groups whether it counts.
     """
-    import numpy as np
-
-    select = None if tids is None else np.isin(profile.groups["tid"], list(tids))
     marked = None if kallsyms is None else cast("Kallsyms", _MarkedSymbols(kallsyms))
     tree = profile.tree(event, kallsyms=marked, comm=True, select=select)
     names = [name.partition(_MARK) for name in tree.names]
@@ -96,8 +93,8 @@ def kernel_chains(profile: Profile, kallsyms: Kallsyms | None) -> Callable[[int]
     return profile.kernel_stacks(kallsyms).__getitem__
 
 
-def contention_events(profile: Profile) -> ContentionEvents | None:
-    """The columns of lock contention, None where it was not recorded."""
+def contention_events(profile: Profile, pids: Sequence[int] | None = None) -> ContentionEvents | None:
+    """The columns of lock contention, of all processes or of some; None where it was not recorded."""
     import numpy as np
 
     events = {event.name: event for event in profile.events}
@@ -105,8 +102,10 @@ def contention_events(profile: Profile) -> ContentionEvents | None:
         return None
     begin, end = profile.samples(events[BEGIN]), profile.samples(events[END])
 
+    chosen = [np.ones(len(rows), bool) if pids is None else np.isin(rows.pid, pids) for rows in (begin, end)]
+
     def both(first: Any, second: Any, kind: type) -> NDArray[Any]:
-        return np.concatenate([first.astype(kind), second.astype(kind)])
+        return np.concatenate([first[chosen[0]].astype(kind), second[chosen[1]].astype(kind)])
 
     return ContentionEvents(
         time_ns=both(begin.time_ns, end.time_ns, np.uint64),
@@ -119,18 +118,26 @@ def contention_events(profile: Profile) -> ContentionEvents | None:
     )
 
 
-def switches(profile: Profile) -> Switches | None:
-    """The columns of scheduler switches, None where they were not recorded."""
+def switches(profile: Profile, pids: Sequence[int] | None = None) -> Switches | None:
+    """The columns of scheduler switches, None where they were not recorded.
+
+    With `pids` those of these processes' threads alone: all others are told as idle, which is nobody.
+    """
     import numpy as np
 
     event = next((event for event in profile.events if event.name == SWITCH), None)
     if event is None:
         return None
     rows = profile.samples(event)
+    prev_pid, next_pid = (rows.field(name).astype(np.int64) for name in ("prev_pid", "next_pid"))
+    if pids is not None:
+        # The thread that a sample is of is the one that was switched away from.
+        own = np.unique(rows.tid[np.isin(rows.pid, pids)])
+        prev_pid, next_pid = (np.where(np.isin(tids, own), tids, 0) for tids in (prev_pid, next_pid))
     return Switches(
         time_ns=rows.time_ns,
-        prev_pid=rows.field("prev_pid").astype(np.int64),
-        next_pid=rows.field("next_pid").astype(np.int64),
+        prev_pid=prev_pid,
+        next_pid=next_pid,
         prev_state=rows.field("prev_state").astype(np.int64),
         stack=profile.groups["kernel"][rows.group].astype(np.int64),
     )

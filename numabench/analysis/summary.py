@@ -11,8 +11,9 @@ from numabench.analysis.spread import Spread, spread
 from numabench.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from numabench.analysis.observed import Observation
     from numabench.record import Run, Trial
 
 
@@ -70,11 +71,11 @@ def summary_rate(summary: TrialSummary) -> float | None:
     return None if isinstance(summary.throughput, Missing) else summary.throughput.mb_per_s
 
 
-def summarize(run: Run) -> Summary:
-    """Reduce a run."""
+def summarize(run: Run, observations: Sequence[Observation] = ()) -> Summary:
+    """Reduce a run; `observations` are its passes, of which the verdict speaks, too."""
     trials = tuple(_summarize_trial(run, trial) for trial in run.trials)
     placements = tuple(_summarize_placement(name, trials) for name in run.placements)
-    return Summary(run, trials, placements, score.scores(run), verdict.judge(run))
+    return Summary(run, trials, placements, score.scores(run), verdict.judge(run, observations))
 
 
 def _summarize_trial(run: Run, trial: Trial) -> TrialSummary:

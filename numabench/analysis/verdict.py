@@ -13,11 +13,14 @@ from numabench.analysis.spread import MIN_REPEATS, spread
 from numabench.analysis.trial_findings import TRIAL_CHECKS, knob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from numabench.analysis.observed import Observation
     from numabench.record import Run, Trial
 
 UNSTABLE_SHARE = 0.25
+# Of a recording, beyond which what is missing may change what the rest says.
+LOST_SHARE, UNSYMBOLISED_SHARE = 0.001, 0.01
 BALANCING = "numa_balancing"
 
 
@@ -37,8 +40,8 @@ class Verdict:
         return tuple(dict.fromkeys(finding.code for finding in self.findings if finding.weight == weight))
 
 
-def judge(run: Run) -> Verdict:
-    """All that speaks against a run, and what its reader should know."""
+def judge(run: Run, observations: Sequence[Observation] = ()) -> Verdict:
+    """All that speaks against a run and against what its passes recorded, and what its reader should know."""
     measured = [trial for trial in run.trials if trial.counts]
     found = [
         *_about_ending(run),
@@ -47,6 +50,7 @@ def judge(run: Run) -> Verdict:
         *_about_trials(run),
         *_merge(run, measured),
         *_about_repeats(run, measured),
+        *_about_observations(observations),
         *(Finding(note.code, INFORMS, note.message, note.remedy) for note in run.notes),
     ]
     return Verdict(tuple(sorted(found, key=lambda finding: WEIGHTS.index(finding.weight))))
@@ -209,6 +213,41 @@ def _merge(run: Run, measured: list[Trial]) -> Iterator[Finding]:
     for (code, weight, placement), entries in found.items():
         trials = tuple(dict.fromkeys(index for _, index in entries))
         yield Finding(code, weight, entries[0][0].cause, entries[0][0].remedy, placement, trials)
+
+
+def _about_observations(observations: Sequence[Observation]) -> Iterator[Finding]:
+    """Recordings that lack more than may be left out of account."""
+    for observation in observations:
+        quality, trial = observation.quality, observation.trial
+        told = (
+            (
+                "lost-samples",
+                quality.lost_share > LOST_SHARE,
+                f"{quality.lost:,} of {quality.samples + quality.lost:,} samples of {observation.recipe} were lost",
+                "sample less often (--frequency), or give the machine a CPU that the workload does not use",
+            ),
+            (
+                "throttled",
+                quality.throttled > 0,
+                f"the kernel held back the sampling of {observation.recipe} {quality.throttled:,} times",
+                "sample less often (--frequency), or raise kernel.perf_cpu_time_max_percent",
+            ),
+            (
+                "unsymbolised",
+                (quality.unsymbolised_share or 0) > UNSYMBOLISED_SHARE,
+                f"{quality.unsymbolised_share or 0:.1%} of the kernel's frames in {observation.recipe} have no symbol",
+                "see that the run's kallsyms file is of the boot that was recorded",
+            ),
+            (
+                "cut-recording",
+                quality.is_truncated,
+                f"the recording of {observation.recipe} ends early",
+                "see whether the disk was full, and run again",
+            ),
+        )
+        for code, is_so, cause, remedy in told:
+            if is_so:
+                yield Finding(code, BIASES, cause, remedy, trial.placement, (trial.index,))
 
 
 def _about_repeats(run: Run, measured: list[Trial]) -> Iterator[Finding]:

@@ -54,6 +54,13 @@ def callgraph(
     speedscope: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write a speedscope document.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write every function as CSV.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Draw a flame graph.")] = None,
+    observed: Annotated[
+        str | None, typer.Option(metavar="cpu|sched|lock", help="Which of a run's passes. [default: cpu]")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(min=1, help="Which of a run's trials, by number.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Of a run's pass the whole machine, not the workload alone.")
+    ] = False,
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
@@ -68,23 +75,28 @@ def callgraph(
     wanted = {name: path for name, path in exports.items() if path is not None}
     from numabench.analysis.recorded import stacks
 
-    profiles = [(path, recordings.load(path, parity=parity)) for path in recordings.find(results, recording)]
-    sampled = [(path, profile, found) for path, profile in profiles for found in _events(profile, event)]
+    source = recordings.find(results, recording, observed=observed, trial=trial)
+    profile = recordings.load(source.path, parity=parity)
+    own = None if everything else recordings.own_groups(profile, source)
+    sampled = _events(profile, event)
     if not sampled:
         raise ResultError(
             f"{recording} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`"
         )
     if wanted and len(sampled) > 1:
-        several = ", ".join(found.name for _, _, found in sampled)
+        several = ", ".join(found.name for found in sampled)
         raise UsageError(f"{recording} has several events to export: {several}", "choose one with --event")
-    for path, profile, found in sampled:
-        symbols = recordings.symbols(profile, path, kallsyms)
-        everything = stacks(profile, found, symbols)
-        chosen = _select(stacks(profile, found, symbols, tids=tid) if tid else everything, comm, phase, symbol, table)
+    symbols = recordings.symbols(profile, source.path, kallsyms or source.kallsyms)
+    for found in sampled:
+        whole = stacks(profile, found, symbols, select=own)
+        of_threads = stacks(profile, found, symbols, select=recordings.of_threads(profile, tid, own)) if tid else whole
+        chosen = _select(of_threads, comm, phase, symbol, table)
         for name, target in wanted.items():
-            _write(target, _exported(name, chosen, everything, found.name))
+            _write(target, _exported(name, chosen, whole, found.name))
         if not wanted:
-            _draw(found, everything, chosen, table, str(style), callers, children, least / 100)
+            _draw(found, whole, chosen, table, str(style), callers, children, least / 100)
+    if source.others:
+        print(f"numabench: the run has more: {', '.join(source.others)}; see --observed, --trial", file=sys.stderr)
 
 
 def _check(least: float, phase: str | None) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  typer reads it
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from numabench.cli import recordings
 from numabench.cli.report import DEFAULT_RESULTS
+from numabench.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
     from numabench.analysis.contention import ContentionReport, SpinReport
     from numabench.analysis.offcpu import OffCpuReport
+    from numabench.perf.symbols import SymbolTable
+    from numabench.record import Run
 
 
 def locks(
@@ -21,28 +25,71 @@ def locks(
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
     names: Annotated[Path | None, recordings.NAMES] = None,
+    placement: Annotated[str | None, typer.Option(help="Which of a run's placements. [default: the first]")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Of a run's passes the whole machine, not the workload alone.")
+    ] = False,
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
     """Show lock contention: exact waits, spinning, and time off the CPU, each as far as it was recorded."""
-    from numabench.analysis import contention, offcpu, recorded
     from numabench.report import locks_text
 
     table = recordings.table(names)
+    run = recordings.run_of(results, recording)
+    if run is not None:
+        found = _of_run(run, placement, everything, table)
+    elif placement is not None or everything:
+        raise UsageError(f"{recording} is a recording, not a run", "--placement and --everything are of a run")
+    else:
+        found = _of_file(Path(recording), kallsyms, table)
+    print(locks_text.render(found.waits, found.spin, found.off_cpu, found.migrated_bytes), end="")
+
+
+@dataclass
+class _Sources:
+    """What is known of lock waits, from however many recordings."""
+
     waits: ContentionReport | None = None
     spin: SpinReport | None = None
     off_cpu: OffCpuReport | None = None
-    pages = 0
-    for path in recordings.find(results, recording):
-        profile = recordings.load(path, rows=recorded.PAIRED)
-        symbols = recordings.symbols(profile, path, kallsyms)
-        chains = recorded.kernel_chains(profile, symbols)
-        events, switches = recorded.contention_events(profile), recorded.switches(profile)
-        cpu = recorded.cpu_event(profile)
-        if events is not None:
-            waits = contention.report(contention.pair(events), chains, table)
-        if switches is not None:
-            off_cpu = offcpu.report(offcpu.intervals(switches), chains, table)
-        if cpu is not None:
-            spin = contention.spin(recorded.stacks(profile, cpu, symbols), table)
-        pages = pages or recorded.migrated_pages(profile)
-    print(locks_text.render(waits, spin, off_cpu, pages * 4096), end="")
+    migrated_bytes: int = 0
+
+
+def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
+    from numabench.analysis import contention, offcpu, recorded
+
+    profile = recordings.load(path, rows=recorded.PAIRED)
+    symbols = recordings.symbols(profile, path, kallsyms)
+    chains = recorded.kernel_chains(profile, symbols)
+    events, switches = recorded.contention_events(profile), recorded.switches(profile)
+    cpu = recorded.cpu_event(profile)
+    return _Sources(
+        waits=None if events is None else contention.report(contention.pair(events), chains, table),
+        spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),
+        off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
+        migrated_bytes=recorded.migrated_pages(profile) * 4096,
+    )
+
+
+def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTable) -> _Sources:
+    """The first pass of each kind of a placement."""
+    from numabench.analysis.missing import Missing
+
+    name = run.placements[0] if placement is None else placement
+    if name not in run.placements:
+        raise UsageError(f"{run.path} has no placement '{name}'", f"it has {', '.join(run.placements)}")
+    observations = recordings.observations(run, placement=name, everything=everything, table=table)
+    if not observations:
+        raise ResultError(
+            f"{run.path} holds no recording of placement {name}",
+            "record one with `numabench run --observe cpu,lock,sched,cost`",
+        )
+    found = _Sources()
+    for observation in observations:
+        found.spin = found.spin or observation.spin
+        found.off_cpu = found.off_cpu or observation.off_cpu
+        if observation.waits is not None and found.waits is None:
+            found.waits = observation.waits
+            migrated = observation.migrated_bytes
+            found.migrated_bytes = 0 if isinstance(migrated, Missing) else migrated
+    return found

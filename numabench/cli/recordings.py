@@ -3,41 +3,84 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from numabench.errors import ResultError
+from numabench.errors import ResultError, UsageError
 from numabench.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from numabench.analysis.observed import Observation
     from numabench.perf import Kallsyms, Profile
     from numabench.perf.symbols import SymbolTable
+    from numabench.record import Run, Trial
 
 NAMES = typer.Option(metavar="FILE", help='A TOML file of functions\' other names: [rename], old = "new".')
 _RUN_FILE = "run.json"
+# What is shown of a run where nothing is chosen, the first that there is.
+_PREFERRED = ("cpu", "sched", "lock")
 # Beyond this share, what was lost may change what the rest says.
 _LOST_SHARE = 0.001
 
 
-def find(results: Path, word: str) -> tuple[Path, ...]:
-    """The recordings that a word means: a perf.data, a directory of `perf record --threads`, or all of a run's.
+@dataclass(frozen=True)
+class Source:
+    """A recording: where it is, the kernel's symbols beside it, and whose samples it is about.
 
-    Raises `ResultError` where there is none.
+    `pids` are the workload's processes, none where all are meant. `others` names the run's other recordings.
     """
+
+    path: Path
+    kallsyms: Path | None = None
+    pids: tuple[int, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def run_of(results: Path, word: str) -> Run | None:
+    """The run that a word means, None where it is the path of a recording. Raises `ResultError` where it is neither."""
     from numabench import store
 
     path = Path(word)
     if path.exists() and not (path / _RUN_FILE).is_file():
-        return (path,)
-    run = store.find(results, word)
-    found = tuple(sorted(run.rglob("*.data")))
-    if not found:
-        raise ResultError(f"{run} holds no recording", "record one with `numabench run --observe`, or name a perf.data")
-    return found
+        return None
+    return store.load(store.find(results, word))
+
+
+def find(results: Path, word: str, *, observed: str | None = None, trial: int | None = None) -> Source:
+    """The recording that a word means: a perf.data, a directory of `perf record --threads`, or one of a run's.
+
+    Of a run's it is that of the CPU where there is one, unless `observed` names what was observed, or `trial` the
+    number of the trial. Raises `ResultError` where there is none, `UsageError` where they are asked of a file.
+    """
+    run = run_of(results, word)
+    if run is None:
+        if observed is not None or trial is not None:
+            raise UsageError(f"{word} is a recording, not a run", "--observed and --trial choose among a run's")
+        return Source(Path(word))
+    have = [
+        (found, kept, kept.file)
+        for found in run.trials
+        if (kept := found.observed) and kept.file and kept.recipe in _PREFERRED
+    ]
+    if not have:
+        raise ResultError(f"{run.path} holds no recording", "record one with `numabench run --observe cpu`")
+    names = {found.index: f"{kept.recipe} (trial {found.index})" for found, kept, _ in have}
+    fitting = [row for row in have if observed in {None, row[1].recipe} and trial in {None, row[0].index}]
+    if not fitting:
+        raise ResultError(f"{run.path} holds no such recording", f"it has {', '.join(names.values())}")
+    chosen, kept, file = min(fitting, key=lambda row: (_PREFERRED.index(row[1].recipe), row[0].index))
+    from numabench.analysis.observed import workload_pids
+
+    others = tuple(name for index, name in names.items() if index != chosen.index)
+    return Source(file, kept.kallsyms, workload_pids(chosen), others)
 
 
 def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Profile:
@@ -64,6 +107,56 @@ def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Pro
         if is_so:
             print(f"numabench: {path}: {words}", file=sys.stderr)
     return profile
+
+
+def own_groups(profile: Profile, source: Source) -> NDArray[np.bool_] | None:
+    """Which of a recording's groups are the workload's, None where all are meant."""
+    import numpy as np
+
+    return np.isin(profile.groups["pid"], source.pids) if source.pids else None
+
+
+def of_threads(profile: Profile, tids: Collection[int], own: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Which of a recording's groups are of some threads, among those that `own` says count."""
+    import numpy as np
+
+    found = np.isin(profile.groups["tid"], list(tids))
+    return found if own is None else found & own
+
+
+def observations(
+    run: Run, *, placement: str | None = None, everything: bool = False, table: SymbolTable | None = None
+) -> tuple[Observation, ...]:
+    """The passes of a run, read and reduced one after the other; one that cannot be read is told on stderr.
+
+    `placement` leaves out those of others; `everything` has them of the whole machine and not of the workload alone;
+    `table` has the functions' names.
+    """
+    from numabench.perf import PerfDataError
+
+    found = []
+    for trial in run.trials:
+        recorded = trial.observed
+        if recorded is None or recorded.file is None or recorded.file.suffix != ".data" or trial.status != "ok":
+            continue
+        if placement not in {None, trial.placement}:
+            continue
+        try:
+            found.append(_observation(run, trial, recorded.file, recorded.kallsyms, everything, table))
+        except PerfDataError as error:
+            print(f"numabench: {error}", file=sys.stderr)
+    return tuple(found)
+
+
+def _observation(
+    run: Run, trial: Trial, path: Path, kallsyms: Path | None, everything: bool, names: SymbolTable | None
+) -> Observation:
+    from numabench import perf
+    from numabench.analysis import observed, recorded
+
+    profile = perf.load(path, rows=recorded.PAIRED)
+    found = symbols(profile, path, kallsyms)
+    return observed.reduce(run, trial, profile, found, everything=everything, table=names or table(None))
 
 
 def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | None:

@@ -32,14 +32,17 @@ def show(run: Run, *, as_json: bool = False, png: Path | None = None) -> None:
 
     Raises `ResultError` where the pictures cannot be written.
     """
+    from numabench.cli import recordings
+
+    observations = recordings.observations(run)
     if as_json:
         from numabench.report.run_json import report as report_json
 
-        print(json.dumps(report_json(run), indent=1, allow_nan=False))
+        print(json.dumps(report_json(run, observations), indent=1, allow_nan=False))
     else:
         from numabench.report.run_text import render
 
-        _print(render(run, colour=_has_colour()))
+        _print(render(run, colour=_has_colour(), observations=observations))
     if png is not None:
         from numabench.report.run_png import draw
 

@@ -15,6 +15,7 @@ from numabench.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from numabench.experiment.plan import Request
+    from numabench.experiment.run import Observation
     from numabench.host.topology import Topology
     from numabench.store import Run
 
@@ -78,6 +79,15 @@ def run(
     ] = None,
     scan_size: Annotated[int | None, typer.Option(min=1, max=MAX_KNOB, metavar="MB", help="scan_size_mb.")] = None,
     no_tune: Annotated[bool, typer.Option("--no-tune", help="Write nothing to the machine's knobs.")] = False,
+    observe: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Record in passes of their own: cpu, lock, sched, cost, stat; as cpu,lock."),
+    ] = None,
+    observe_repeats: Annotated[int, typer.Option(min=1, max=1000, help="Passes of each kind per placement.")] = 1,
+    frequency: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, metavar="HZ", help="CPU samples. [default: 4999, emulated: 499]"),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where result directories go.")] = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the report's pictures there, too.")] = None,
@@ -108,6 +118,8 @@ def run(
     guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
     if native and guest != GuestWish():
         raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "leave out --native")
+    if observe is None and (frequency is not None or observe_repeats != 1):
+        raise UsageError("--frequency and --observe-repeats are of what is observed", "pass --observe, too")
     scans = {
         "scan_delay_ms": scan_delay,
         "scan_period_min_ms": scan_period_min,
@@ -134,6 +146,9 @@ def run(
         sample_pages=sample_pages,
         seed=seed,
         knobs=_knobs(balancing, scans, no_tune=no_tune),
+        observe=() if observe is None else _observed(observe),
+        observe_repeats=observe_repeats,
+        frequency_hz=frequency,
     )
     planning.check_request(request)
     topology = host_topology.read()
@@ -149,6 +164,17 @@ def run(
         progress.clear()
     if asked is None:
         _show(path, as_json=as_json, png=png)
+
+
+def _observed(text: str) -> tuple[str, ...]:
+    """What `--observe` names. Where perf is not installed, no guest has it either: that is told before one boots."""
+    from numabench.observe import offer, recipes
+
+    names = recipes.parse_names(text)
+    missing = offer.perf_missing()
+    if missing:
+        raise CannotRun(f"--observe {text}", missing, offer.INSTALL_PERF)
+    return names
 
 
 def _is_foreign(target: list[str]) -> bool:
@@ -191,11 +217,28 @@ def _run_here(
 
     spec = None if request.command else catalog.find(request.workload)
     who = identity()
-    plan = make_plan(request, spec, topology, emulated=who["accelerator"] == "tcg")
+    emulated = who["accelerator"] == "tcg"
+    observe = _observation(request, progress, emulated=emulated) if request.observe else None
+    passes = tuple(recipe.name for recipe in observe.choice.recipes) if observe else ()
+    plan = make_plan(request, spec, topology, emulated=emulated, observe=passes)
     for text in plan.scaled:
         progress.say(f"note: {text}")
     chosen_id = run_id or store.new_run_id(plan.name)
-    return run_plan(plan, results, chosen_id, topology=topology, who=who, progress=progress)
+    return run_plan(plan, results, chosen_id, topology=topology, who=who, progress=progress, observe=observe)
+
+
+def _observation(request: Request, progress: StderrProgress, *, emulated: bool) -> Observation:
+    """What of the asked passes can take place here; `CannotRun` where none can."""
+    from numabench.experiment.run import Observation
+    from numabench.observe import kernel_symbols, offer, recipes
+
+    progress.status("looking at perf and at the kernel's symbols")
+    kallsyms = kernel_symbols.read()
+    found = offer.probe(kallsyms)
+    choice = recipes.choose(request.observe, found, emulated=emulated, frequency_hz=request.frequency_hz)
+    for remark in choice.remarks:
+        progress.say(f"note: {remark.message} ({remark.remedy})")
+    return Observation(choice, kallsyms, found.perf_version)
 
 
 def _run_in_guest(
@@ -225,7 +268,8 @@ def _run_in_guest(
         "--asked",
         json.dumps(request.argv),
     ]
-    trials = len(request.placements) * (request.repeats + request.warmup)
+    passes = request.observe_repeats * (len(request.observe) + 1) if request.observe else 0
+    trials = len(request.placements) * (request.repeats + request.warmup + passes)
     # A guest's lock does not reach this machine: `numabench list` asks for this one.
     with store.held(results, chosen_id):
         status = run_in_guest(

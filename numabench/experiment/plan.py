@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.errors import CannotRun, UsageError
 from numabench.idset import format_ids, parse_ids
+from numabench.record import MEASURE, OBSERVE, WARM_UP
 from numabench.units import HUGE_2M, format_bytes, format_seconds
 from numabench.workload import catalog
 
@@ -55,6 +56,9 @@ class Request:
     sample_pages: int | None = None
     seed: int | None = None
     knobs: tuple[tuple[str, str], ...] = ()
+    observe: tuple[str, ...] = ()
+    observe_repeats: int = 1
+    frequency_hz: int | None = None
 
     @property
     def name(self) -> str:
@@ -87,6 +91,7 @@ class Plan:
     seed: int
     driver: str
     knobs: tuple[tuple[str, str], ...]
+    observe: tuple[str, ...]
     order: tuple[tuple[str, str], ...]
     published: bool
     scaled: tuple[str, ...]
@@ -224,14 +229,21 @@ def _differs(what: str, published: int, chosen: int, why: str) -> str:
     return f"{what} {show(published)} -> {show(chosen)} ({why})"
 
 
-def _trial_order(placements: tuple[str, ...], warmup: int, repeats: int, seed: int) -> tuple[tuple[str, str], ...]:
-    """Warm-ups first; then every repeat holds each placement once, shuffled within the repeat against drift."""
-    order = [(placement, "warmup") for placement in placements for _ in range(warmup)]
+def _trial_order(request: Request, observe: tuple[str, ...], seed: int) -> tuple[tuple[str, str], ...]:
+    """Warm-ups first; then every repeat holds each placement once, shuffled within the repeat against drift.
+
+    What observes comes when all is measured, each repeat of it with every pass once, shuffled likewise.
+    """
+    order = [(placement, WARM_UP) for placement in request.placements for _ in range(request.warmup)]
     shuffled = random.Random(seed)  # noqa: S311  an experiment's order, not a secret
-    for _ in range(repeats):
-        block = list(placements)
-        shuffled.shuffle(block)
-        order += [(placement, "measure") for placement in block]
+    for repeats, roles in (
+        (request.repeats, [MEASURE]),
+        (request.observe_repeats if observe else 0, [OBSERVE + name for name in observe]),
+    ):
+        for _ in range(repeats):
+            block = [(placement, role) for role in roles for placement in request.placements]
+            shuffled.shuffle(block)
+            order += block
     return tuple(order)
 
 
@@ -269,8 +281,12 @@ def _check_foreign(request: Request) -> None:
         raise UsageError("--placement inverse-compat is for numa01 and numa02 alone", "use inverse")
 
 
-def make_plan(request: Request, spec: Workload | None, topology: Topology, *, emulated: bool) -> Plan:
+def make_plan(
+    request: Request, spec: Workload | None, topology: Topology, *, emulated: bool, observe: tuple[str, ...] = ()
+) -> Plan:
     """Decide a run. `spec` is None for a program of the user's own; `emulated` when the CPUs are.
+
+    `observe` are the passes that can take place here, of those that the request asks for.
 
     Raises `UsageError` for a request that cannot be meant, and `CannotRun` where this machine does not serve it.
     """
@@ -328,7 +344,8 @@ def make_plan(request: Request, spec: Workload | None, topology: Topology, *, em
         seed=seed,
         driver="autonuma",
         knobs=request.knobs,
-        order=_trial_order(request.placements, request.warmup, request.repeats, seed),
+        observe=observe,
+        order=_trial_order(request, observe, seed),
         published=_is_published(request, spec) and not scaled,
         scaled=tuple(scaled),
     )

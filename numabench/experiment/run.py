@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from numabench import process, store
-from numabench.errors import CannotRun, NumabenchError
+from numabench.errors import CannotRun, NumabenchError, ResultError
 from numabench.experiment.plan import FOREIGN, Plan
 from numabench.experiment.trial import run_trial
 from numabench.host import knobs, libnuma
 from numabench.host.root import LIVE, Root
+from numabench.observe import kernel_symbols
+from numabench.observe.capture import Nothing, Observer
+from numabench.observe.passes import Pass
+from numabench.record import OBSERVE, WARM_UP
 from numabench.workload import build
 from numabench.workload.foreign import ForeignProgram
 from numabench.workload.own import OwnWorkload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numabench.experiment.progress import Progress
     from numabench.host.topology import Topology
+    from numabench.observe.recipes import Choice, Remark
     from numabench.workload.subject import Subject
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the passes of a run need: their recipes, the kernel's symbols, perf's version."""
+
+    choice: Choice
+    kallsyms: bytes
+    perf_version: str
 
 
 def run_plan(
@@ -31,13 +47,14 @@ def run_plan(
     topology: Topology,
     who: dict[str, Any],
     progress: Progress,
+    observe: Observation | None = None,
     root: Root = LIVE,
 ) -> Path:
     """Run every trial of a plan and return the result directory, `results_dir/run_id`.
 
-    `who` is the machine's `host.identity.identity()`. The directory holds every whole trial at any moment; knobs are
-    back to what they were when this returns or raises. Raises `ResultError` for a directory that cannot be written,
-    `CannotRun` where something is found missing.
+    `who` is the machine's `host.identity.identity()`, `observe` what the plan's passes attach. The directory holds
+    every whole trial at any moment; knobs are back to what they were when this returns or raises. Raises `ResultError`
+    for a directory that cannot be written, `CannotRun` where something is found missing.
     """
     subjects = _subjects(plan, topology)
     writer = store.create(results_dir, run_id)
@@ -47,14 +64,25 @@ def run_plan(
     try:
         knobs.recover(root, on_write=progress.say)
         with applied, libnuma.kept_from_balancing():
-            writer.write_run(_run_record(plan, run_id, topology=topology, who=who, applied=applied, root=root))
+            remarks = observe.choice.remarks if observe else ()
+            writer.write_run(
+                _run_record(plan, run_id, topology=topology, who=who, applied=applied, remarks=remarks, root=root)
+            )
             for index, (subject, (placement, role)) in enumerate(zip(subjects, plan.order, strict=True), 1):
-                warm_up = " (warm-up)" if role == "warmup" else ""
-                progress.say(f"trial {index}/{len(plan.order)}: {plan.name} {placement}{warm_up}")
+                progress.say(f"trial {index}/{len(plan.order)}: {plan.name} {placement}{_role(role)}")
+                observer = _observer(role, index, writer, observe)
                 record = run_trial(
-                    plan, subject, index, placement, role, topology=topology, root=root, progress=progress
+                    plan,
+                    subject,
+                    observer,
+                    index=index,
+                    placement=placement,
+                    role=role,
+                    topology=topology,
+                    root=root,
+                    progress=progress,
                 )
-                writer.write_trial(index, record.trial, record.events, record.samples)
+                writer.write_trial(index, record.trial, record.events, record.samples, record.recordings)
                 if record.trial["status"] != "ok":
                     progress.say(f"trial {index}: {record.trial['status']}: {record.trial['message']}")
         ending = {"status": "complete", "message": ""}
@@ -75,8 +103,34 @@ def _now_utc() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def _role(role: str) -> str:
+    if role == WARM_UP:
+        return " (warm-up)"
+    return f" (observing {role.removeprefix(OBSERVE)})" if role.startswith(OBSERVE) else ""
+
+
+def _observer(role: str, index: int, writer: store.RunWriter, observe: Observation | None) -> Observer:
+    """What a trial of this role has attached."""
+    if not role.startswith(OBSERVE):
+        return Nothing()
+    assert observe is not None, "a plan with passes comes with their recipes"
+    recipe = next(recipe for recipe in observe.choice.recipes if role == OBSERVE + recipe.name)
+    try:
+        symbols = kernel_symbols.save(writer.path, observe.kallsyms)
+    except OSError as error:
+        raise ResultError(f"cannot write the kernel's symbols to {writer.path}: {error.strerror}") from None
+    return Pass(recipe, writer.scratch(index), perf_version=observe.perf_version, kallsyms=symbols)
+
+
 def _run_record(
-    plan: Plan, run_id: str, *, topology: Topology, who: dict[str, Any], applied: knobs.Applied, root: Root
+    plan: Plan,
+    run_id: str,
+    *,
+    topology: Topology,
+    who: dict[str, Any],
+    applied: knobs.Applied,
+    remarks: Sequence[Remark],
+    root: Root,
 ) -> dict[str, Any]:
     return {
         "schema_version": store.SCHEMA_VERSION,
@@ -94,7 +148,8 @@ def _run_record(
         "notes": [
             {"code": "scaled", "message": text, "remedy": "not to be compared with published numbers"}
             for text in plan.scaled
-        ],
+        ]
+        + [asdict(remark) for remark in remarks],
     }
 
 

@@ -1,4 +1,4 @@
-"""One trial: start, READY, counters, GO, sample, stop, counters, check."""
+"""One trial: start, READY, attach, counters, GO, sample, stop, counters, check."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from numabench.errors import WorkloadError
+from numabench.errors import ObserveError, WorkloadError
 from numabench.experiment.sampler import Sampler
-from numabench.host import counters, knobs, placement
+from numabench.host import counters, knobs
+from numabench.host import placement as page_placement
 from numabench.host.libnuma import CallFailed
 from numabench.units import format_seconds
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numabench.experiment.plan import Plan
     from numabench.experiment.progress import Progress
     from numabench.host.root import Root
     from numabench.host.topology import Topology
+    from numabench.observe.capture import Observer
     from numabench.workload.subject import Subject
 
 STOP_PATIENCE_S = 30.0
@@ -27,18 +31,22 @@ STATUS_PERIOD_S = 0.5
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What a trial leaves: trial.json, the workload's own lines, the samples (docs/result-format.md)."""
+    """What a trial leaves: trial.json, the workload's own lines, the samples, recordings (docs/result-format.md)."""
 
     trial: dict[str, Any]
     events: bytes
     samples: list[dict[str, Any]]
+    recordings: tuple[Path, ...] = ()
 
 
 class _Trial:
     """A trial under way; `fields` grow as it gets on, so that one that fails keeps what it had."""
 
-    def __init__(self, plan: Plan, subject: Subject, topology: Topology, root: Root, progress: Progress) -> None:
-        self.plan, self.subject, self.topology, self.root, self.progress = plan, subject, topology, root, progress
+    def __init__(
+        self, plan: Plan, subject: Subject, observer: Observer, *, topology: Topology, root: Root, progress: Progress
+    ) -> None:
+        self.plan, self.subject, self.observer = plan, subject, observer
+        self.topology, self.root, self.progress = topology, root, progress
         self.status, self.message = "ok", ""
         self.counters: dict[str, Any] = {}
         self.pages: dict[str, Any] | None = None
@@ -46,10 +54,11 @@ class _Trial:
         self.deadline = time.monotonic() + plan.timeout_s
 
     def measure(self) -> None:
-        """From the start to the last counter. Raises `WorkloadError`."""
+        """From the start to the last counter. Raises `WorkloadError` and `ObserveError`."""
         self.subject.start()
         self.progress.status("starting: mapping memory and touching it")
         self.subject.wait_ready(self.deadline)
+        self._attach()
         counters.settle(self.root)
         maps_before = self._page_maps()
         self.counters["before"] = counters.snapshot(self.root, self.plan.nodes, self.subject.pids())
@@ -64,14 +73,24 @@ class _Trial:
             seed=self.plan.seed,
         )
         self.sampler.baseline()
+        self.observer.enable()
         self.subject.go()
         self.sampler.go()
         self._sample_until_stop(self.sampler)
+        self.observer.disable()
         counters.settle(self.root)
         self.counters["after"] = counters.snapshot(self.root, self.plan.nodes, self.subject.pids())
         self.pages = self._compare(maps_before)
+        self.observer.detach()
         self.progress.status("checking the data")
         self.subject.release(time.monotonic() + self.plan.timeout_s + CHECK_PATIENCE_S)
+
+    def _attach(self) -> None:
+        """Attach what observes; the time that it takes is not the workload's."""
+        began = time.monotonic()
+        self.progress.status("attaching")
+        self.observer.attach()
+        self.deadline += time.monotonic() - began
 
     def _sample_until_stop(self, sampler: Sampler) -> None:
         went = time.monotonic()
@@ -103,15 +122,15 @@ class _Trial:
         of_s = f" of {format_seconds(self.plan.duration_s)}" if self.plan.duration_s else ""
         return f"{format_seconds(elapsed_s)}{of_s}: {where}, {moved:,} pages migrated"
 
-    def _page_maps(self) -> dict[int, placement.NodeMap]:
+    def _page_maps(self) -> dict[int, page_placement.NodeMap]:
         """Every page's node now, by process. A foreign program has none before its start."""
         slices = self.subject.slices()
         return {
-            pid: placement.query_nodes(pid, [(s.address, s.size_bytes) for s in slices if s.pid == pid])
+            pid: page_placement.query_nodes(pid, [(s.address, s.size_bytes) for s in slices if s.pid == pid])
             for pid in dict.fromkeys(s.pid for s in slices)
         }
 
-    def _compare(self, before: dict[int, placement.NodeMap]) -> dict[str, Any] | None:
+    def _compare(self, before: dict[int, page_placement.NodeMap]) -> dict[str, Any] | None:
         if not before:
             return None
         after = self._page_maps()
@@ -146,32 +165,36 @@ def _census(page_maps: Any) -> dict[str, dict[str, int]]:
 def run_trial(
     plan: Plan,
     subject: Subject,
-    index: int,
-    placement_name: str,
-    role: str,
+    observer: Observer,
     *,
+    index: int,
+    placement: str,
+    role: str,
     topology: Topology,
     root: Root,
     progress: Progress,
 ) -> TrialRecord:
-    """Run one trial to its end. A workload that fails is a record with that status, not an exception.
+    """Run one trial to its end. A workload or an observer that fails is a record with that status, not an exception.
 
     Raises `CannotRun` where the workload finds that the machine lacks what it needs. Whatever happens, nothing of the
-    workload is left running.
+    workload and of what observes it is left running.
     """
     started_ns = time.monotonic_ns()
-    trial = _Trial(plan, subject, topology, root, progress)
+    trial = _Trial(plan, subject, observer, topology=topology, root=root, progress=progress)
     try:
         trial.measure()
     except (WorkloadError, CallFailed) as error:
         trial.status, trial.message = "workload-failed", str(error)
+    except ObserveError as error:
+        trial.status, trial.message = "observe-failed", str(error)
     finally:
+        observer.close()
         subject.close()
     sampler = trial.sampler
     return TrialRecord(
         trial={
             "index": index,
-            "placement": placement_name,
+            "placement": placement,
             "role": role,
             "status": trial.status,
             "message": trial.message,
@@ -180,8 +203,10 @@ def run_trial(
             "knobs": knobs.read_all(root),
             "counters": trial.counters,
             "pages": trial.pages,
+            "observe": observer.record(),
             "sampler": sampler.cost() if sampler else {"samples": 0, "interval_ns": 0, "cpu_ns": 0, "busy": 0.0},
         },
         events=subject.output(),
         samples=sampler.samples if sampler else [],
+        recordings=observer.files(),
     )

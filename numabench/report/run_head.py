@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.idset import format_ids
+from numabench.record import OBSERVE, WARM_UP
 from numabench.report.page import BOLD, YELLOW, Page
 from numabench.units import format_bytes, format_seconds
 
@@ -60,10 +61,14 @@ def _plan(page: Page, run: Run) -> None:
     if plan.argv:
         page.item("command", " ".join(plan.argv))
     page.item("workload", _workload(plan))
-    measured = run.planned_trials - sum(role == "warmup" for _, role in plan.order)
+    warm_ups = sum(role == WARM_UP for _, role in plan.order)
+    observed = [role.removeprefix(OBSERVE) for _, role in plan.order if role.startswith(OBSERVE)]
+    measured = run.planned_trials - warm_ups - len(observed)
     repeats = f"{measured} measured trial{'s' * (measured != 1)}"
-    if run.planned_trials > measured:
-        repeats += f" after {run.planned_trials - measured} to warm up"
+    if warm_ups:
+        repeats += f" after {warm_ups} to warm up"
+    if observed:
+        repeats += f", then {len(observed)} to observe {', '.join(sorted(set(observed)))}"
     shuffled = "" if plan.seed is None else f", in an order shuffled by seed {plan.seed}"
     sampled = "" if plan.interval_s is None else f", sampled every {format_seconds(plan.interval_s)}"
     page.item("trials", f"{repeats}{shuffled}{sampled}")

@@ -10,6 +10,9 @@ from numabench.analysis.missing import Missing
 from numabench.analysis.summary import summarize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numabench.analysis.observed import Observation
     from numabench.analysis.summary import PlacementSummary, Summary, TrialSummary
     from numabench.record import Run
 
@@ -17,13 +20,13 @@ if TYPE_CHECKING:
 REPORT_SCHEMA_VERSION = 1
 
 
-def report(run: Run) -> dict[str, Any]:
-    """The report as plain data for `json.dumps(..., allow_nan=False)`.
+def report(run: Run, observations: Sequence[Observation] = ()) -> dict[str, Any]:
+    """The report as plain data for `json.dumps(..., allow_nan=False)`; `observations` are the run's passes, reduced.
 
     A figure that is not known is `{"missing": reason}`, never null or zero; null means that there is none to have (an
     interval of two repeats). Keys are the attributes of `numabench.analysis`, units in their names.
     """
-    summary = summarize(run)
+    summary = summarize(run, observations)
     return {
         "schema_version": REPORT_SCHEMA_VERSION,
         "kind": "numabench-report",
@@ -42,6 +45,7 @@ def report(run: Run) -> dict[str, Any]:
         "scores": _plain(summary.scores),
         "placements": [_placement(placement) for placement in summary.placements],
         "trials": [_trial(trial) for trial in summary.trials],
+        "observed": [_observation(observation) for observation in observations],
     }
 
 
@@ -75,6 +79,13 @@ def _trial(summary: TrialSummary) -> dict[str, Any]:
     reduced = {field.name: _plain(getattr(summary, field.name)) for field in fields(summary) if field.name != "trial"}
     reduced["counts"]["by_pair"] = {f"{source}>{target}": pages for (source, target), pages in summary.counts.by_pair}
     return own | reduced
+
+
+def _observation(observation: Observation) -> dict[str, Any]:
+    trial = observation.trial
+    reduced = {field.name: _plain(getattr(observation, field.name)) for field in fields(observation)}
+    own = {"index": trial.index, "placement": trial.placement, "recorded": _plain(trial.observed)}
+    return own | {name: value for name, value in reduced.items() if name != "trial"}
 
 
 def _plain(value: object) -> Any:

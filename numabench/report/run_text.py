@@ -11,6 +11,7 @@ from numabench.analysis.residency import ELSEWHERE
 from numabench.analysis.spread import Spread, spread
 from numabench.analysis.summary import summarize
 from numabench.idset import format_ids
+from numabench.report.observed_text import show_observed
 from numabench.report.page import BOLD, RED, YELLOW, Page
 from numabench.report.run_head import show_head
 from numabench.report.sparkline import resample, sparkline
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numabench.analysis.convergence import Convergence, Reach
     from numabench.analysis.finding import Finding
     from numabench.analysis.migration import KernelCount
+    from numabench.analysis.observed import Observation
     from numabench.analysis.summary import PlacementSummary, Summary, TrialSummary
     from numabench.record import Run
 
@@ -30,13 +32,17 @@ _MIN_WIDTH = 60
 _TALL_NODES = 9
 
 
-def render(run: Run, width: int = 100, colour: bool = False) -> str:
-    """The report, ending in its verdict; no line is longer than `width` columns (at least 60)."""
+def render(run: Run, width: int = 100, colour: bool = False, observations: Sequence[Observation] = ()) -> str:
+    """The report, ending in its verdict; no line is longer than `width` columns (at least 60).
+
+    `observations` are the run's passes, reduced.
+    """
     page = Page(max(width, _MIN_WIDTH), colour)
-    summary = summarize(run)
+    summary = summarize(run, observations)
     show_head(page, run)
     for placement in summary.placements:
         _placement(page, summary, placement)
+    show_observed(page, observations, run.is_guest)
     _scores(page, summary)
     _findings(page, summary.verdict.findings)
     _verdict(page, summary)

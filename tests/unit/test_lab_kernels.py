@@ -85,6 +85,15 @@ def test_an_image_is_cached_under_its_release_and_found_by_its_beginning(tmp_pat
     assert kernels.find(str(tmp_path / "bzImage")).release == "6.12.0"
 
 
+def test_6_1_is_not_the_beginning_of_6_12(tmp_path: Path) -> None:
+    for release in ("6.1.0-56-amd64", "6.12.95+deb12-amd64"):
+        kernels.add([str(write_image(tmp_path / "bzImage", release))])
+    assert kernels.find("6.1").release == "6.1.0-56-amd64"
+    assert kernels.find("6.12").release == "6.12.95+deb12-amd64"
+    assert kernels.find("6.1.0-5").release == "6.1.0-56-amd64"
+    assert kernels.find("6").release == "6.12.95+deb12-amd64"
+
+
 def test_two_builds_of_one_release_are_kept_apart_and_the_same_build_once(tmp_path: Path) -> None:
     image = write_image(tmp_path / "bzImage", "6.9.1")
     first = kernels.add([str(image)])

@@ -19,6 +19,7 @@ LAYERS = (
     ("report", "frames"),
     ("analysis",),
     ("experiment",),
+    ("observe",),
     ("store",),
     ("record",),
     ("fields",),

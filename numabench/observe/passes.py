@@ -1,0 +1,71 @@
+"""A pass over a trial: perf with one recipe's events, and with it the kernel's probes where the recipe counts them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from numabench.observe.capture import Perf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numabench.observe.recipes import Recipe
+
+
+class Pass:
+    """Attaches one recipe to one trial; what it records goes to `scratch`, to be kept with the trial."""
+
+    def __init__(self, recipe: Recipe, scratch: Path, *, perf_version: str, kallsyms: str) -> None:
+        self._recipe, self._scratch = recipe, scratch
+        self._perf_version, self._kallsyms = perf_version, kallsyms
+        self._stack = contextlib.ExitStack()
+        self._perf: Perf | None = None
+
+    def attach(self) -> None:
+        """Have perf up, its events off."""
+        self._perf = Perf(self._recipe.argv, self._scratch / _file_name(self._recipe))
+        self._stack.callback(self._perf.close)
+        self._perf.attach()
+
+    def enable(self) -> None:
+        """Switch the events on."""
+        assert self._perf is not None
+        self._perf.enable()
+
+    def disable(self) -> None:
+        """Switch the events off."""
+        assert self._perf is not None
+        self._perf.disable()
+
+    def detach(self) -> None:
+        """Have perf write its file and end."""
+        assert self._perf is not None
+        self._perf.detach()
+
+    def close(self) -> None:
+        """End perf, and take the probes out of the kernel."""
+        self._stack.close()
+
+    def record(self) -> dict[str, Any] | None:
+        """What trial.json has as `observe` (docs/result-format.md)."""
+        perf = self._perf
+        return {
+            "recipe": self._recipe.name,
+            "file": _file_name(self._recipe),
+            "events": list(self._recipe.events),
+            "frequency_hz": self._recipe.frequency_hz or None,
+            "perf": self._perf_version,
+            "argv": list(perf.argv) if perf else [],
+            "enabled": perf.enabled_ns if perf else None,
+            "disabled": perf.disabled_ns if perf else None,
+            "kallsyms": self._kallsyms,
+        }
+
+    def files(self) -> tuple[Path, ...]:
+        """The recording."""
+        return (self._perf.output,) if self._perf is not None and self._perf.output.is_file() else ()
+
+
+def _file_name(recipe: Recipe) -> str:
+    return f"{recipe.name}.data" if recipe.records else f"{recipe.name}.csv"

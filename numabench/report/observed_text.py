@@ -1,0 +1,140 @@
+"""What a run's passes showed, in its report: where migration spends its time, what it waits for, what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from numabench.analysis.missing import Missing
+from numabench.analysis.phases import OUTSIDE, PHASES, UNPLACED
+from numabench.idset import format_ids
+from numabench.report.page import BOLD
+from numabench.units import HUGE_2M, format_bytes, format_count, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numabench.analysis.contention import ContentionReport, SpinReport, Waits
+    from numabench.analysis.observed import Observation
+    from numabench.analysis.offcpu import OffCpuReport
+    from numabench.analysis.phases import PhaseReport
+    from numabench.report.page import Page
+
+_TOP = 4
+_NS = 1e-9
+
+
+def show_observed(page: Page, observations: Sequence[Observation], is_guest: bool) -> None:
+    """The passes of each placement; of several of a kind the first."""
+    for placement in dict.fromkeys(observation.trial.placement for observation in observations):
+        own = [observation for observation in observations if observation.trial.placement == placement]
+        numbers = format_ids(observation.trial.index for observation in own)
+        page.blank()
+        page.text(f"observed in passes of their own, placement {placement}: trial {numbers}", BOLD)
+        _recordings(page, own, is_guest)
+        for shown in {observation.recipe: observation for observation in reversed(own)}.values():
+            _observation(page, shown)
+
+
+def _recordings(page: Page, observations: Sequence[Observation], is_guest: bool) -> None:
+    guest = " (guest time)" if is_guest else ""
+    for place, observation in enumerate(observations):
+        told = observation.trial.observed
+        assert told is not None
+        rate = f" at {told.frequency_hz:,} Hz" if told.frequency_hz else ""
+        text = f"{observation.recipe}: {', '.join(event.partition('/')[0] for event in told.events)}{rate}"
+        text += f": {format_count(observation.quality.samples)} samples, {format_count(observation.own_samples)} of "
+        text += f"them the workload's, {format_bytes(told.size_bytes)}"
+        if not isinstance(observation.slowdown, Missing):
+            text += f"; the same work took {observation.slowdown:.2f} times as long as measured{guest}"
+        page.item("recorded" if place == 0 else "", text, 2)
+
+
+def _observation(page: Page, shown: Observation) -> None:
+    if shown.phases is not None:
+        _phases(page, shown.phases)
+    if shown.spin is not None:
+        _spin(page, shown.spin)
+    if shown.waits is not None:
+        _waits(page, shown.waits, shown.migrated_bytes)
+    if shown.off_cpu is not None:
+        _off_cpu(page, shown.off_cpu)
+
+
+def _phases(page: Page, report: PhaseReport) -> None:
+    total, migration = report.total_weight, report.migration_weight
+    if not migration:
+        page.item("time in migration", "none of the workload's CPU samples", 2)
+        return
+    drivers: dict[str, int] = {}
+    for share in report.shares:
+        if share.phase != OUTSIDE and share.driver:
+            drivers[share.driver] = drivers.get(share.driver, 0) + share.weight
+    asked = ", ".join(f"{name} {_percent(weight, migration)}" for name, weight in _heaviest(drivers))
+    page.item("time in migration", f"{_percent(migration, total)} of the workload's CPU samples, for {asked}", 2)
+    for phase in sorted(PHASES, key=lambda phase: -report.weight(phase)):
+        weight = report.weight(phase)
+        if weight and phase != UNPLACED:
+            waits: dict[str, int] = {}
+            for share in report.shares:
+                if share.phase == phase and share.waits_for:
+                    waits[share.waits_for] = waits.get(share.waits_for, 0) + share.weight
+            told = "; ".join(f"waiting for {lock} {_percent(part, total)}" for lock, part in _heaviest(waits))
+            page.raw(f"    {phase:<26}{_percent(weight, total):>7}" + (f"   {told}" if told else ""))
+    page.raw(f"    {'not placed':<26}{_percent(report.unplaced_weight, total):>7}")
+
+
+def _heaviest(weights: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole if whole else 0:.1f} %"
+
+
+def _spin(page: Page, report: SpinReport) -> None:
+    spun = sum(row.samples for row in report.rows)
+    page.item("spun for locks", f"{_percent(spun, report.cpu_samples)} of the workload's CPU samples", 2)
+    for row in report.rows[:_TOP]:
+        name = f"{row.lock_class} {row.lock or 'unnamed'}{_in(row.phase)}"
+        page.raw(
+            f"    {_percent(row.samples, report.cpu_samples):>7}  {name}: {' < '.join(row.path[:3])}"[: page.width]
+        )
+
+
+def _in(phase: str) -> str:
+    return "" if phase == OUTSIDE else f" in {phase}"
+
+
+def _waits(page: Page, report: ContentionReport, migrated_bytes: int | Missing) -> None:
+    page.item("slept for locks", _told(report.total), 2)
+    if report.total.count and not isinstance(migrated_bytes, Missing) and migrated_bytes >= HUGE_2M:
+        units = migrated_bytes / HUGE_2M
+        each = format_seconds(report.total.total_ns / units * _NS)
+        page.item("", f"per 2 MB migrated: {report.total.count / units:.3g} waits, {each}", 2)
+    for row in report.by_path[:_TOP]:
+        name = f"{row.key[0]} {row.key[1] or 'unnamed'}"
+        waits = f"{format_count(row.waits.count):>7} x {format_seconds(row.waits.average_ns * _NS)}"
+        page.raw(f"    {waits:<20} {name}: {' < '.join(row.key[2:5])}"[: page.width])
+    page.item("", "An rwsem is traced only once it has spun in vain: what only spun is not among these.", 2)
+
+
+def _told(waits: Waits) -> str:
+    if not waits.count:
+        return "not once (lock:contention_begin)"
+    return (
+        f"{format_count(waits.count)} times, {format_seconds(waits.total_ns * _NS)} in all, "
+        f"longest {format_seconds(waits.max_ns * _NS)}"
+    )
+
+
+def _off_cpu(page: Page, report: OffCpuReport) -> None:
+    for label, waits in (("off the CPU", report.voluntary), ("preempted", report.preempted)):
+        text = "never"
+        if waits.count:
+            text = f"{format_count(waits.count)} times, {format_seconds(waits.total_ns * _NS)} in all"
+        page.item(label, ("of its own will " if label == "off the CPU" else "") + text, 2)
+    for row in report.reasons[:_TOP]:
+        reason = row.reason
+        what = f"{reason.lock_class} {reason.lock or 'unnamed'}" if reason.lock_class else reason.state
+        times = f"{format_seconds(row.waits.total_ns * _NS):>9} in {format_count(row.waits.count)}"
+        page.raw(f"    {times:<20} {what}{_in(reason.phase)}: {' < '.join(reason.path[:3])}"[: page.width])
