@@ -18,6 +18,7 @@ from numabench.report import calltree_text
 
 KALLSYMS = Path("/proc/kallsyms")
 LOAD = "import os\nfor _ in range(40): b = bytearray(4 << 20); os.listdir('/proc'); os.stat('/')"
+CONTEND = Path(__file__).parent.parent / "fixtures/perf/contend.c"
 TRACING = Path("/sys/kernel/tracing/events/lock/contention_begin")
 
 
@@ -49,8 +50,9 @@ def locks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("this kernel or user has no lock:contention_begin")
     file = tmp_path_factory.mktemp("locks") / "perf.data"
     events = ("-e", "lock:contention_begin", "-e", "lock:contention_end")
-    load = ("perf", "bench", "sched", "messaging", "-t", "-g", "1", "-l", "40")
-    return record(file, "-m", "512", *events, "-g", "--kernel-callchains", "--", *load)
+    load = file.with_name("contend")
+    process.run(("cc", "-O2", "-pthread", "-o", str(load), str(CONTEND))).check("cc")
+    return record(file, "-m", "512", *events, "-g", "--kernel-callchains", "--", str(load))
 
 
 ROW = re.compile(r"^ {1,6}\d+\.\d\d%")
