@@ -169,13 +169,20 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
 
     if not len(profile.kernel_chains.addresses):
         return None
-    if kallsyms is not None:
-        return profile.kallsyms(kallsyms)
     try:
-        return profile.kallsyms(next(iter(sorted(path.parent.glob("kallsyms*"))), None))
+        found = profile.kallsyms(kallsyms or next(iter(sorted(path.parent.glob("kallsyms*"))), None))
     except PerfDataError as error:
+        if kallsyms is not None:
+            raise
         print(f"numabench: {path}: {error.message}; pass --kallsyms FILE, {error.hint}", file=sys.stderr)
         return None
+    if not profile.is_kernel_of(found):
+        print(
+            f"numabench: {path}: the symbols in {found.source} are of another kernel than the one recorded "
+            f"({profile.recording.os_release or 'its release is not recorded'}): the names of its functions are wrong",
+            file=sys.stderr,
+        )
+    return found
 
 
 def table(names: Path | None) -> SymbolTable:
