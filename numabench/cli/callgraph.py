@@ -73,6 +73,8 @@ def callgraph(
     table = recordings.table(names)
     exports = {"folded": folded, "speedscope": speedscope, "csv": csv, "svg": svg}
     wanted = {name: path for name, path in exports.items() if path is not None}
+    if [str(path) for path in wanted.values()].count("-") > 1:
+        raise UsageError("stdout takes one export at a time", "name files for the others")
     from numabench.analysis.recorded import stacks
 
     source = recordings.find(results, recording, observed=observed, trial=trial)
@@ -91,6 +93,8 @@ def callgraph(
         whole = stacks(profile, found, symbols, select=own)
         of_threads = stacks(profile, found, symbols, select=recordings.of_threads(profile, tid, own)) if tid else whole
         chosen = _select(of_threads, comm, phase, symbol, table)
+        if not chosen:
+            print(f"numabench: no sample of {found.name} is of what was chosen", file=sys.stderr)
         for name, target in wanted.items():
             _write(target, _exported(name, chosen, whole, found.name))
         if not wanted:
