@@ -323,6 +323,13 @@ def test_a_directory_without_data_and_what_nobody_is_called_are_told(kept: Path,
     assert "no sample of cpu-clock is of what was chosen" in done.stderr
 
 
+def test_user_parts_that_are_left_out_are_told(kept: Path, tmp_path: Path) -> None:
+    file = tmp_path / "perf.data"
+    file.write_bytes(lzma.decompress((FIXTURES / "perf-7.2/deferred.data.xz").read_bytes()))
+    done = numabench("callgraph", str(file), "--kallsyms", str(kept.with_name("kallsyms"))).check("callgraph")
+    assert "223 chains have their user part in a record of its own" in done.stderr
+
+
 def test_one_export_goes_to_stdout(kept: Path) -> None:
     done = numabench("callgraph", str(kept), "--csv", "-", "--svg", "-")
     assert (done.exit_status, done.stdout) == (2, "")
