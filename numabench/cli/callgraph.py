@@ -167,9 +167,20 @@ def _draw(
     shown = "" if len(chosen) == len(everything) else f"{format_count(total_samples(chosen))} of "
     print(f"# {shown}{of} samples of {escape(event.name)}")
     print(phases_text.render(phases.report(everything, table)), end="")
+    if tree.entries:
+        print(_columns(callers, children))
     print()
     form = calltree_text.OF_2012 if style == Style.FRACTAL else calltree_text.TODAY
     print(calltree_text.render(tree, form), end="")
+
+
+def _columns(callers: bool, children: bool) -> str:
+    """What the columns are, and what is drawn below a row."""
+    shares = "with all it called, by itself, command" if children else "by itself, command, binary"
+    below = "who called it"
+    if callers:
+        below = "what it called" if children else "its chains from the outermost caller down"
+    return f"# Rows: share {shares}, function; below each {below}"
 
 
 def _exported(name: str, chosen: Sequence[Stack], everything: Sequence[Stack], event: str) -> str:

@@ -103,8 +103,10 @@ def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Pro
         ),
         (
             stats.deferred_chains,
-            f"{format_count(stats.deferred_chains)} chains have their user part in a record of its own (perf record "
-            "--call-graph fp,defer): it is left out",
+            (
+                f"{format_count(stats.deferred_chains)} chains have their user part in a record of its own "
+                "(perf record --call-graph fp,defer): it is left out"
+            ),
         ),
         (stats.malformed_records, f"{format_count(stats.malformed_records)} records are shorter than they say"),
     )

@@ -119,6 +119,7 @@ def test_the_command_draws_a_tree_and_the_answer_is_on_stdout(cpu: Path) -> None
     assert re.search(r"^ +\d+\.\d\d%  python\S* +\[kernel.kallsyms\]  \[k\] \w+$", done.stdout, re.MULTILINE)
     assert done.stdout.startswith("# ")
     assert "samples of cpu-clock:k" in done.stdout.splitlines()[0]
+    assert "# Rows: share by itself, command, binary, function; below each who called it" in done.stdout
 
 
 def test_exports_hold_every_sample(cpu: Path, tmp_path: Path) -> None:
