@@ -319,8 +319,7 @@ static void split_chain(struct perfdata *data, const uint64_t *words, size_t cou
             break;
         case CONTEXT_USER_DEFERRED: /* a cookie follows; the user part comes in a record of its own */
             data->stats.deferred_chains++;
-            i = count;
-            break;
+            return;
         default:
             data->stats.garbage_chains++;
             i = count;

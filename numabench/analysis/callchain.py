@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from numabench.perf.symbols import SymbolTable
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 KERNEL = "[kernel.kallsyms]"
 UNKNOWN = "[unknown]"
+_TABLE = SymbolTable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,15 @@ def total_samples(stacks: Iterable[Stack]) -> int:
     return sum(stack.samples for stack in stacks)
 
 
-def of_comm(stacks: Iterable[Stack], comm: str) -> tuple[Stack, ...]:
-    """The stacks of threads of one name, as perf's `--comm` means it."""
-    return tuple(stack for stack in stacks if stack.comm == comm)
+def of_comms(stacks: Iterable[Stack], comms: Collection[str]) -> tuple[Stack, ...]:
+    """The stacks of threads of some names, as perf's `--comm` means it."""
+    return tuple(stack for stack in stacks if stack.comm in comms)
 
 
-def through(stacks: Iterable[Stack], symbol: str) -> tuple[Stack, ...]:
-    """The stacks that a function has a part in, anywhere in the chain."""
-    return tuple(stack for stack in stacks if symbol in stack.frames)
+def through(stacks: Iterable[Stack], symbol: str, table: SymbolTable = _TABLE) -> tuple[Stack, ...]:
+    """The stacks that a function has a part in, anywhere in the chain; one of the kernel also by its canonical name."""
+    return tuple(
+        stack
+        for stack in stacks
+        if symbol in stack.frames or any(table.canonical(frame) == symbol for frame in stack.kernel)
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import phases
 from numabench.analysis.lock_names import lock_name
+from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     Column = NDArray[Any]
 
+_TABLE = SymbolTable()
 SPIN, READ, WRITE, RT, PERCPU, MUTEX = 1, 2, 4, 8, 16, 32
 # include/trace/events/lock.h and perf's lock_type_table; a mutex that spins is still a mutex.
 _CLASSES = {
@@ -78,12 +80,13 @@ class ContentionPairs:
 def pair(events: ContentionEvents) -> ContentionPairs:
     """The waits of contention events, exact to the nanosecond.
 
+    Of events of one thread, lock and nanosecond the order is that in which they make sense: a clock may be coarse.
     A begin without an end (the recording stopped) is `unfinished`, an end without a begin a `stray_end`: neither is
     a wait.
     """
     import numpy as np
 
-    order = np.lexsort((events.time_ns, events.lock_addr, events.tid))
+    order = _in_turns(events, np.lexsort((events.time_ns, events.lock_addr, events.tid)))
     tid, addr, begin = events.tid[order], events.lock_addr[order], events.begin[order].astype(bool)
     time = events.time_ns[order].astype(np.int64)
     if not len(order):
@@ -108,6 +111,42 @@ def pair(events: ContentionEvents) -> ContentionPairs:
         repeated_begins=int(np.count_nonzero(begin & open_before)),
         stray_ends=int(np.count_nonzero(~begin & ~open_before)),
     )
+
+
+def _in_turns(events: ContentionEvents, order: Column) -> Column:
+    """The order of events by thread, lock and time, with begins and ends of the same nanosecond taking turns."""
+    import numpy as np
+
+    tid, addr, time = events.tid[order], events.lock_addr[order], events.time_ns[order]
+    begin = events.begin[order].astype(bool)
+    same = (tid[1:] == tid[:-1]) & (addr[1:] == addr[:-1])
+    tied = same & (time[1:] == time[:-1])
+    if not tied.any():
+        return order
+    order = order.copy()
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], tied, [False])).astype(np.int8)))
+    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        rows = order[first : last + 1]
+        is_open = bool(first and same[first - 1] and events.begin[order[first - 1]])
+        if 0 < np.count_nonzero(begin[first : last + 1]) < len(rows):
+            order[first : last + 1] = _taking_turns(events, rows.tolist(), is_open)
+    return order
+
+
+def _taking_turns(events: ContentionEvents, rows: list[int], is_open: bool) -> list[int]:
+    begins = [row for row in rows if events.begin[row]]
+    ends = [row for row in rows if not events.begin[row]]
+    turns: list[int] = []
+    while begins or ends:
+        # A mutex that spun in vain begins once more before it sleeps.
+        again = bool(begins) and events.flags[begins[0]] & (MUTEX | SPIN) == MUTEX
+        if not ends or (begins and (again or not is_open)):
+            turns.append(begins.pop(0))
+            is_open = True
+        else:
+            turns.append(ends.pop(0))
+            is_open = False
+    return turns
 
 
 @dataclass(frozen=True)
@@ -194,7 +233,9 @@ def lock_class(flags: int) -> str:
     return _CLASSES.get(flags, f"flags {flags:#x}")
 
 
-def report(pairs: ContentionPairs, chain: Callable[[int], tuple[str, ...]]) -> ContentionReport:
+def report(
+    pairs: ContentionPairs, chain: Callable[[int], tuple[str, ...]], table: SymbolTable = _TABLE
+) -> ContentionReport:
     """The report of waits. `chain` gives the kernel frames of a stack index, its innermost first."""
     import numpy as np
 
@@ -203,7 +244,7 @@ def report(pairs: ContentionPairs, chain: Callable[[int], tuple[str, ...]]) -> C
         np.stack([pairs.stack.astype(np.int64), pairs.flags.astype(np.int64)]), axis=1, return_inverse=True
     )
     kind_of = kind_of.reshape(-1)
-    told = [_tell(chain(int(stack)), int(flags)) for stack, flags in kinds.T]
+    told = [_tell(chain(int(stack)), int(flags), table) for stack, flags in kinds.T]
     return ContentionReport(
         total=waits(pairs.wait_ns),
         threads=len(np.unique(pairs.tid)),
@@ -225,9 +266,10 @@ class _Told:
     phase: tuple[str, str]
 
 
-def _tell(frames: tuple[str, ...], flags: int) -> _Told:
-    where = phases.place(frames)
-    return _Told(lock_class(flags), lock_name(frames), phases.above_lock(frames), (where.phase, where.driver))
+def _tell(frames: tuple[str, ...], flags: int, table: SymbolTable) -> _Told:
+    where = phases.place(frames, table)
+    name, path = lock_name(frames, table), phases.above_lock(frames, table)
+    return _Told(lock_class(flags), name, path, (where.phase, where.driver))
 
 
 def _by_lock(pairs: ContentionPairs, kind_of: Column, told: Sequence[_Told]) -> tuple[Contended, ...]:
@@ -267,15 +309,16 @@ class SpinReport:
     cpu_samples: int
 
 
-def spin(cpu: Iterable[Stack]) -> SpinReport:
+def spin(cpu: Iterable[Stack], table: SymbolTable = _TABLE) -> SpinReport:
     """The CPU samples in which a lock was spun for, by lock, phase and path."""
     sums: dict[tuple[str, str, str, tuple[str, ...]], int] = {}
     total = 0
     for stack in cpu:
         total += stack.samples
-        where = phases.place(stack.kernel)
+        where = phases.place(stack.kernel, table)
         if where.spins:
-            key = (where.waits_for, lock_name(stack.kernel), where.phase, phases.above_lock(stack.kernel))
+            name, path = lock_name(stack.kernel, table), phases.above_lock(stack.kernel, table)
+            key = (where.waits_for, name, where.phase, path)
             sums[key] = sums.get(key, 0) + stack.samples
     rows = [SpinSamples(*key, samples=samples, share=samples / total) for key, samples in sums.items()]
     return SpinReport(tuple(sorted(rows, key=lambda row: (-row.samples, row.lock_class, row.path))), total)

@@ -75,9 +75,9 @@ _NAME_OF = {symbol: name for name, symbols in _NAMES for symbol in symbols.split
 _REACH = 4
 
 
-def lock_name(kernel_frames: Sequence[str]) -> str:
+def lock_name(kernel_frames: Sequence[str], table: SymbolTable = _TABLE) -> str:
     """The name of the lock that a kernel stack, innermost frame first, waits for; empty where none is told."""
-    if lock_wait(_TABLE.stack(kernel_frames))[0] == "page lock":
+    if lock_wait(table.stack(kernel_frames))[0] == "page lock":
         return "page"
-    above = above_lock(kernel_frames)
-    return next((_NAME_OF[name] for name in _TABLE.stack(above[:_REACH]) if name in _NAME_OF), "")
+    above = above_lock(kernel_frames, table)
+    return next((_NAME_OF[name] for name in table.stack(above[:_REACH]) if name in _NAME_OF), "")

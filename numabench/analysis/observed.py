@@ -18,6 +18,7 @@ from numabench.analysis import (
 from numabench.analysis.missing import Missing
 from numabench.analysis.spread import spread
 from numabench.perf import stat
+from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
     from numabench.analysis.contention import ContentionReport, SpinReport
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from numabench.analysis.remote_access import RemoteAccess
     from numabench.perf import Kallsyms, Profile
     from numabench.record import Run, Trial
+
+
+_TABLE = SymbolTable()
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,13 @@ class Observation:
 
 
 def reduce(
-    run: Run, trial: Trial, profile: Profile, symbols: Kallsyms | None, *, everything: bool = False
+    run: Run,
+    trial: Trial,
+    profile: Profile,
+    symbols: Kallsyms | None,
+    *,
+    everything: bool = False,
+    table: SymbolTable = _TABLE,
 ) -> Observation:
     """Reduce what a pass recorded of the workload, or of everything on the machine."""
     import numpy as np
@@ -93,10 +103,10 @@ def reduce(
         own_samples=int(profile.groups["count"][own].sum()),
         slowdown=slowdown(run, trial),
         migrated_bytes=migrated_bytes(run, trial),
-        phases=None if stacks is None else phases.report(stacks),
-        spin=None if stacks is None else contention.spin(stacks),
-        waits=None if events is None else contention.report(contention.pair(events), chains),
-        off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains),
+        phases=None if stacks is None else phases.report(stacks, table),
+        spin=None if stacks is None else contention.spin(stacks, table),
+        waits=None if events is None else contention.report(contention.pair(events), chains, table),
+        off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numabench.analysis import phases
 from numabench.analysis.contention import Waits, waits
 from numabench.analysis.lock_names import lock_name
+from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # that the switch was a preemption. Since Linux kernel commit 3f5fe9fef5b2 ("sched/debug: Fix task state recording/
 # printout") (in v4.15) the bit is 0x100; kernels before it record a preempted thread as running, too.
 _PREEMPTED = 0x100
+_TABLE = SymbolTable()
 _STATES = (
     (0x01, "sleeping"),
     (0x02, "uninterruptible"),
@@ -136,7 +138,7 @@ class OffCpuReport:
     unseen_returns: int
 
 
-def report(off: OffCpu, chain: Callable[[int], tuple[str, ...]]) -> OffCpuReport:
+def report(off: OffCpu, chain: Callable[[int], tuple[str, ...]], table: SymbolTable = _TABLE) -> OffCpuReport:
     """The report of times off the CPU. `chain` gives the kernel frames of a stack index, its innermost first."""
     import numpy as np
 
@@ -146,7 +148,8 @@ def report(off: OffCpu, chain: Callable[[int], tuple[str, ...]]) -> OffCpuReport
     )
     codes: dict[Reason, int] = {}
     code_of_kind = np.array(
-        [codes.setdefault(_reason(chain(int(stack)), int(state)), len(codes)) for stack, state in kinds.T], np.int64
+        [codes.setdefault(_reason(chain(int(stack)), int(state), table), len(codes)) for stack, state in kinds.T],
+        np.int64,
     )
     code = code_of_kind[kind_of.reshape(-1)] if len(kind_of) else np.zeros(0, np.int64)
     off_ns, tid = off.off_ns[chosen], off.tid[chosen]
@@ -162,8 +165,8 @@ def report(off: OffCpu, chain: Callable[[int], tuple[str, ...]]) -> OffCpuReport
     )
 
 
-def _reason(frames: tuple[str, ...], state: int) -> Reason:
-    where = phases.place(frames)
-    name = lock_name(frames) if where.waits_for else ""
-    path = phases.above_lock(frames)
+def _reason(frames: tuple[str, ...], state: int, table: SymbolTable) -> Reason:
+    where = phases.place(frames, table)
+    name = lock_name(frames, table) if where.waits_for else ""
+    path = phases.above_lock(frames, table)
     return Reason(state_name(state), where.waits_for, name, where.phase, where.driver, path)

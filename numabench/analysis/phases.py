@@ -31,7 +31,7 @@ _DRIVERS = (
             "do_numa_page do_pmd_numa_page do_huge_pmd_numa_page migrate_misplaced_folio "
             "migrate_misplaced_transhuge_page "
             "migrate_misplaced_folio_prepare numa_migrate_check numa_rebuild_single_mapping numa_rebuild_large_mapping "
-            "task_numa_fault"
+            "task_numa_fault mpol_misplaced"
         ),
     ),
     (
@@ -173,11 +173,15 @@ _WALKS = frozenset(
 _WAIT_ENTRY = frozenset(
     ["migration_entry_wait", "pmd_migration_entry_wait", "softleaf_entry_wait_on_locked", "migration_entry_wait_huge"]
 )
+# What a thread does on its way back to user space, also where an interrupt had brought it into the kernel.
+_TASK_WORK = "task_work_run"
 # Where an interrupt came in: what is below it has no part in what it interrupted.
 _INTERRUPTS = (
     "asm_sysvec_",
     "sysvec_",
     "asm_common_interrupt",
+    "common_interrupt",
+    "do_IRQ",
     "apic_timer_interrupt",
     "call_function_interrupt",
     "call_function_single_interrupt",
@@ -203,7 +207,7 @@ _TLB_TARGET = frozenset(
     ]
 )
 # What takes a lock and had to wait, spinning or asleep. The fast paths (mutex_lock, down_read) say nothing by
-# themselves: they count where the scheduler is below them.
+# themselves: they count where the scheduler is below them, unless they only let others run first.
 _LOCK_SLOW = (
     ("mutex", "__mutex_lock_slowpath __mutex_lock mutex_optimistic_spin mutex_spin_on_owner"),
     ("rwsem:R", "rwsem_down_read_slowpath"),
@@ -226,6 +230,7 @@ _LOCK_FAST = (
     ("spinlock", "_raw_spin_lock _raw_spin_lock_irq _raw_spin_lock_irqsave _raw_spin_lock_bh"),
 )
 _SLEEP = frozenset(["schedule", "__schedule", "schedule_preempt_disabled", "schedule_timeout", "io_schedule"])
+_YIELD = frozenset(["__cond_resched", "_cond_resched", "preempt_schedule", "preempt_schedule_common"])
 _SPIN = frozenset(
     [
         "mutex_optimistic_spin",
@@ -281,8 +286,10 @@ class Place:
 def place(kernel_frames: Sequence[str], table: SymbolTable = _TABLE) -> Place:
     """The phase of one kernel stack, its sampled function first; `outside migration` where it has no part in one."""
     frames = table.stack(kernel_frames)
-    waits_for, spins = lock_wait(frames)
+    if _TASK_WORK in frames:
+        frames = frames[: frames.index(_TASK_WORK)]
     interrupt = next((depth for depth, frame in reversed(list(enumerate(frames))) if _is_interrupt(frame)), None)
+    waits_for, spins = lock_wait(frames[:interrupt])
     if interrupt is not None:
         return Place(_interrupt_phase(frames[: interrupt + 1]), "", waits_for, spins)
     driver = next((_DRIVER_OF[frame] for frame in frames if frame in _DRIVER_OF), "")
@@ -324,12 +331,14 @@ def _phase(frames: Sequence[str]) -> str:
 
 def lock_wait(frames: Sequence[str]) -> tuple[str, bool]:
     """The class of the lock that a stack of canonical names waits for ("" for none), and whether it spins."""
-    asleep = any(frame in _SLEEP for frame in frames)
-    spins = not asleep and any(frame in _SPIN for frame in frames)
+    asleep = next((depth for depth, frame in enumerate(frames) if frame in _SLEEP), None)
+    spins = asleep is None and any(frame in _SPIN for frame in frames)
     slow = [_SLOW_OF[frame] for frame in frames if frame in _SLOW_OF]
-    if not slow and not asleep:
+    if not slow and asleep is None:
         return ("rwsem" if "osq_lock" in frames else ""), spins
-    fast = [_FAST_OF[frame] for frame in frames if frame in _FAST_OF]
+    # Below the scheduler are locks of its own.
+    above = () if any(frame in _YIELD for frame in frames) else frames[asleep:]
+    fast = [_FAST_OF[frame] for frame in above if frame in _FAST_OF]
     # The innermost decides; a frame that both rwsem modes share leaves it to the next above.
     for name in (*slow, *fast):
         if name != "rwsem":

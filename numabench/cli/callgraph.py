@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from numabench.cli import recordings
 from numabench.cli.report import DEFAULT_RESULTS
 from numabench.errors import ResultError, UsageError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numabench.analysis.callchain import Stack
     from numabench.perf import Event, Profile
+    from numabench.perf.symbols import SymbolTable
 
 
 class Style(StrEnum):
@@ -39,7 +41,10 @@ def callgraph(
         bool, typer.Option("--children", help="Rows for callers, too: what each weighs with all it called.")
     ] = False,
     least: Annotated[float, typer.Option("--min", metavar="PERCENT", help="Leave out what weighs less.")] = 0.5,
-    comm: Annotated[str | None, typer.Option(help="Only threads of this name.")] = None,
+    comm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only threads of this name; repeatable.")
+    ] = None,
+    tid: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only the thread of this id; repeatable.")] = None,
     phase: Annotated[
         str | None, typer.Option(help="Only this phase of migration, such as unmap or 'tlb flush'.")
     ] = None,
@@ -59,13 +64,13 @@ def callgraph(
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
+    names: Annotated[Path | None, recordings.NAMES] = None,
     parity: Annotated[bool, typer.Option("--parity", help="Drop the chains that perf drops, too.")] = False,
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
     """Show where a recording's samples are: the functions, and who called them."""
-    from numabench.cli import recordings
-
     _check(least, phase)
+    table = recordings.table(names)
     exports = {"folded": folded, "speedscope": speedscope, "csv": csv, "svg": svg}
     wanted = {name: path for name, path in exports.items() if path is not None}
     from numabench.analysis.recorded import stacks
@@ -79,16 +84,17 @@ def callgraph(
             f"{recording} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`"
         )
     if wanted and len(sampled) > 1:
-        names = ", ".join(found.name for found in sampled)
-        raise UsageError(f"{recording} has several events to export: {names}", "choose one with --event")
+        several = ", ".join(found.name for found in sampled)
+        raise UsageError(f"{recording} has several events to export: {several}", "choose one with --event")
     symbols = recordings.symbols(profile, source.path, kallsyms or source.kallsyms)
     for found in sampled:
         whole = stacks(profile, found, symbols, select=own)
-        chosen = _select(whole, comm, phase, symbol)
+        of_threads = stacks(profile, found, symbols, select=recordings.of_threads(profile, tid, own)) if tid else whole
+        chosen = _select(of_threads, comm, phase, symbol, table)
         for name, target in wanted.items():
             _write(target, _exported(name, chosen, whole, found.name))
         if not wanted:
-            _draw(found, whole, chosen, str(style), callers, children, least / 100)
+            _draw(found, whole, chosen, table, str(style), callers, children, least / 100)
     if source.others:
         print(f"numabench: the run has more: {', '.join(source.others)}; see --observed, --trial", file=sys.stderr)
 
@@ -113,24 +119,27 @@ def _events(profile: Profile, name: str | None) -> tuple[Event, ...]:
     )
 
 
-def _select(stacks: Sequence[Stack], comm: str | None, phase: str | None, symbol: str | None) -> Sequence[Stack]:
+def _select(
+    stacks: Sequence[Stack], comm: list[str] | None, phase: str | None, symbol: str | None, table: SymbolTable
+) -> Sequence[Stack]:
     from numabench.analysis import callchain
 
-    if comm is not None:
-        stacks = callchain.of_comm(stacks, comm)
+    if comm:
+        stacks = callchain.of_comms(stacks, comm)
     if symbol is not None:
-        stacks = callchain.through(stacks, symbol)
+        stacks = callchain.through(stacks, symbol, table)
     if phase is None:
         return stacks
     from numabench.analysis import phases
 
-    return phases.in_phase(stacks, phase)
+    return phases.in_phase(stacks, phase, table)
 
 
 def _draw(
     event: Event,
     everything: Sequence[Stack],
     chosen: Sequence[Stack],
+    table: SymbolTable,
     style: str,
     callers: bool,
     children: bool,
@@ -153,7 +162,7 @@ def _draw(
     of = format_count(total_samples(everything))
     shown = "" if len(chosen) == len(everything) else f"{format_count(total_samples(chosen))} of "
     print(f"# {shown}{of} samples of {escape(event.name)}")
-    print(phases_text.render(phases.report(everything)), end="")
+    print(phases_text.render(phases.report(everything, table)), end="")
     print()
     form = calltree_text.OF_2012 if style == Style.FRACTAL else calltree_text.TODAY
     print(calltree_text.render(tree, form), end="")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from numabench.cli import recordings
 from numabench.cli.report import DEFAULT_RESULTS
 from numabench.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
     from numabench.analysis.contention import ContentionReport, SpinReport
     from numabench.analysis.offcpu import OffCpuReport
+    from numabench.perf.symbols import SymbolTable
     from numabench.record import Run
 
 
@@ -22,6 +24,7 @@ def locks(
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
+    names: Annotated[Path | None, recordings.NAMES] = None,
     placement: Annotated[str | None, typer.Option(help="Which of a run's placements. [default: the first]")] = None,
     everything: Annotated[
         bool, typer.Option("--everything", help="Of a run's passes the whole machine, not the workload alone.")
@@ -29,16 +32,16 @@ def locks(
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
     """Show lock contention: exact waits, spinning, and time off the CPU, each as far as it was recorded."""
-    from numabench.cli import recordings
     from numabench.report import locks_text
 
+    table = recordings.table(names)
     run = recordings.run_of(results, recording)
     if run is not None:
-        found = _of_run(run, placement, everything)
+        found = _of_run(run, placement, everything, table)
     elif placement is not None or everything:
         raise UsageError(f"{recording} is a recording, not a run", "--placement and --everything are of a run")
     else:
-        found = _of_file(Path(recording), kallsyms)
+        found = _of_file(Path(recording), kallsyms, table)
     print(locks_text.render(found.waits, found.spin, found.off_cpu, found.migrated_bytes), end="")
 
 
@@ -52,9 +55,8 @@ class _Sources:
     migrated_bytes: int = 0
 
 
-def _of_file(path: Path, kallsyms: Path | None) -> _Sources:
+def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
     from numabench.analysis import contention, offcpu, recorded
-    from numabench.cli import recordings
 
     profile = recordings.load(path, rows=recorded.PAIRED)
     symbols = recordings.symbols(profile, path, kallsyms)
@@ -62,22 +64,21 @@ def _of_file(path: Path, kallsyms: Path | None) -> _Sources:
     events, switches = recorded.contention_events(profile), recorded.switches(profile)
     cpu = recorded.cpu_event(profile)
     return _Sources(
-        waits=None if events is None else contention.report(contention.pair(events), chains),
-        spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols)),
-        off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains),
+        waits=None if events is None else contention.report(contention.pair(events), chains, table),
+        spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),
+        off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
         migrated_bytes=recorded.migrated_pages(profile) * 4096,
     )
 
 
-def _of_run(run: Run, placement: str | None, everything: bool) -> _Sources:
+def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTable) -> _Sources:
     """The first pass of each kind of a placement."""
     from numabench.analysis.missing import Missing
-    from numabench.cli import recordings
 
     name = run.placements[0] if placement is None else placement
     if name not in run.placements:
         raise UsageError(f"{run.path} has no placement '{name}'", f"it has {', '.join(run.placements)}")
-    observations = recordings.observations(run, placement=name, everything=everything)
+    observations = recordings.observations(run, placement=name, everything=everything, table=table)
     if not observations:
         raise ResultError(
             f"{run.path} holds no recording of placement {name}",

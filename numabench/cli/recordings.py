@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from numabench.errors import ResultError, UsageError
 from numabench.units import format_count
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
 
     from numabench.analysis.observed import Observation
     from numabench.perf import Kallsyms, Profile
+    from numabench.perf.symbols import SymbolTable
     from numabench.record import Run, Trial
 
+NAMES = typer.Option(metavar="FILE", help='A TOML file of functions\' other names: [rename], old = "new".')
 _RUN_FILE = "run.json"
 # What is shown of a run where nothing is chosen, the first that there is.
 _PREFERRED = ("cpu", "sched", "lock")
@@ -112,10 +116,21 @@ def own_groups(profile: Profile, source: Source) -> NDArray[np.bool_] | None:
     return np.isin(profile.groups["pid"], source.pids) if source.pids else None
 
 
-def observations(run: Run, *, placement: str | None = None, everything: bool = False) -> tuple[Observation, ...]:
+def of_threads(profile: Profile, tids: Collection[int], own: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Which of a recording's groups are of some threads, among those that `own` says count."""
+    import numpy as np
+
+    found = np.isin(profile.groups["tid"], list(tids))
+    return found if own is None else found & own
+
+
+def observations(
+    run: Run, *, placement: str | None = None, everything: bool = False, table: SymbolTable | None = None
+) -> tuple[Observation, ...]:
     """The passes of a run, read and reduced one after the other; one that cannot be read is told on stderr.
 
-    `placement` leaves out those of others; `everything` has them of the whole machine and not of the workload alone.
+    `placement` leaves out those of others; `everything` has them of the whole machine and not of the workload alone;
+    `table` has the functions' names.
     """
     from numabench.perf import PerfDataError
 
@@ -127,20 +142,23 @@ def observations(run: Run, *, placement: str | None = None, everything: bool = F
         if placement not in {None, trial.placement}:
             continue
         try:
-            found.append(_observation(run, trial, recorded.file, recorded.kallsyms, everything))
+            found.append(_observation(run, trial, recorded.file, recorded.kallsyms, everything, table))
         except PerfDataError as error:
             print(f"numabench: {error}", file=sys.stderr)
     return tuple(found)
 
 
-def _observation(run: Run, trial: Trial, path: Path, kallsyms: Path | None, everything: bool) -> Observation:
+def _observation(
+    run: Run, trial: Trial, path: Path, kallsyms: Path | None, everything: bool, names: SymbolTable | None
+) -> Observation:
     from numabench import perf
     from numabench.analysis import observed, recorded
 
     if path.suffix != ".data":
         return observed.reduce_counts(run, trial, _text(path))
     profile = perf.load(path, rows=recorded.PAIRED)
-    return observed.reduce(run, trial, profile, symbols(profile, path, kallsyms), everything=everything)
+    found = symbols(profile, path, kallsyms)
+    return observed.reduce(run, trial, profile, found, everything=everything, table=names or table(None))
 
 
 def _text(path: Path) -> str:
@@ -167,3 +185,10 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
     except PerfDataError as error:
         print(f"numabench: {path}: {error.message}; pass --kallsyms FILE, {error.hint}", file=sys.stderr)
         return None
+
+
+def table(names: Path | None) -> SymbolTable:
+    """The table of functions' names, with the user's own renames where he has some. Raises `UsageError`."""
+    from numabench.perf import symbols as of_kernels
+
+    return of_kernels.SymbolTable() if names is None else of_kernels.load(names)

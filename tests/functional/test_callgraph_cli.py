@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -155,6 +156,59 @@ def test_the_lock_report_has_perfs_count_and_each_threads_total(locks: Path) -> 
     shown = numabench("locks", str(locks), "--kallsyms", str(KALLSYMS)).check("locks").stdout
     assert f"  {waits:,} waits, {sum(totals_ns.values()):,} ns in all" in shown
     assert "Spinning (CPU samples in the lock functions): not recorded" in shown
+
+
+def folded_total(*arguments: str) -> int:
+    text = numabench("callgraph", *arguments, "--folded", "-").check("callgraph").stdout
+    return sum(int(line.rpartition(" ")[2]) for line in text.splitlines())
+
+
+def test_threads_are_chosen_by_id_as_perf_script_counts_them(locks: Path) -> None:
+    event = ("--event", "lock:contention_begin", "--kallsyms", str(KALLSYMS))
+    printed = process.run(["perf", "script", "-i", str(locks), "-G", "-F", "tid,event"]).check("perf script").stdout
+    tids = [int(tid) for tid, name in re.findall(r"^ *(\d+) +(\S+):", printed, re.MULTILINE) if "begin" in name]
+    one, other = (tid for tid, _ in Counter(tids).most_common(2))
+    assert folded_total(str(locks), *event, "--tid", str(one)) == tids.count(one)
+    both = ("--tid", str(one), "--tid", str(other))
+    assert folded_total(str(locks), *event, *both) == tids.count(one) + tids.count(other)
+    assert folded_total(str(locks), *event, *both, "--comm", "no such") == 0
+    assert folded_total(str(locks), *event) == len(tids)
+
+
+def test_names_of_the_users_own_are_used_by_phases_and_locks(cpu: Path, locks: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.toml"
+    symbols = ("--kallsyms", str(KALLSYMS))
+    # Under another name, the entry of every system call is that of a migration.
+    names.write_text('[rename]\ndo_syscall_64 = "move_pages_and_store_status"\n')
+    before, after = (
+        numabench("callgraph", str(cpu), *symbols, *more).check("callgraph").stdout
+        for more in ((), ("--names", str(names)))
+    )
+    assert "move_pages" not in before
+    assert re.search(r"# Migration: .* for move_pages 100\.00%", after)
+    assert "do_syscall_64" in after, "trees keep the raw names"
+    assert folded_total(str(cpu), *symbols, "--phase", "entry", "--names", str(names)) > 0
+    chosen = ("--symbol", "move_pages_and_store_status", "--names", str(names))
+    assert folded_total(str(cpu), *symbols, *chosen) == folded_total(str(cpu), *symbols, "--symbol", "do_syscall_64")
+    report = numabench("locks", str(locks), *symbols, "--names", str(names)).check("locks").stdout
+    assert "By phase of migration" in report
+
+
+@pytest.mark.parametrize("command", ["callgraph", "locks"])
+def test_a_file_of_names_that_is_none_is_refused(locks: Path, tmp_path: Path, command: str) -> None:
+    names = tmp_path / "names.toml"
+    for text, words in (
+        ("[rename", "is not TOML"),
+        ("[renames]\na = 1", "not a table of renames"),
+        (None, "cannot read"),
+    ):
+        names.unlink(missing_ok=True)
+        if text is not None:
+            names.write_text(text)
+        done = numabench(command, str(locks), "--names", str(names))
+        assert (done.exit_status, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["callgraph", "locks"])

@@ -1,6 +1,7 @@
 /*
  * Feeds the parser damaged recordings: perfdata_fuzz FILE RUNS SEED. FILE holds records alone. Every run damages some
- * bytes, feeds parts of random sizes and walks all that was found; to be built with sanitizers.
+ * of them where it hurts (sizes, types, counts), feeds two lanes in turns by parts of random sizes, and what stands in
+ * COMPRESSED records to a third as if it were unpacked, and walks all that was found. To be built with sanitizers.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,14 @@
 
 #include "perfdata.h"
 
-enum { EVENTS = 3, MAX_BYTES = 1 << 20, MAX_DAMAGE = 40 };
+enum { EVENTS = 3, MAX_BYTES = 1 << 20, MAX_DAMAGE = 12, MAX_RECORDS = 4096, HEADER_BYTES = 8, UNPACK_DEPTH = 2 };
+enum { TYPE_COMPRESSED = 81, TYPE_COMPRESSED2 = 83 };
+
+/* Where each record of the whole file begins, and the end. */
+struct records {
+    size_t at[MAX_RECORDS + 1];
+    size_t count;
+};
 
 /* xorshift64*: S. Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled" (2016). */
 static uint64_t next_random(uint64_t *state)
@@ -19,18 +27,67 @@ static uint64_t next_random(uint64_t *state)
     return *state * UINT64_C(0x2545F4914F6CDD1D);
 }
 
-static void damage(uint8_t *bytes, size_t size, uint64_t *state)
+static struct records find_records(const uint8_t *bytes, size_t size)
+{
+    struct records found = {{0}, 0};
+    size_t at = 0;
+
+    while (at + HEADER_BYTES <= size && found.count < MAX_RECORDS) {
+        uint16_t record_bytes;
+
+        memcpy(&record_bytes, bytes + at + 6, sizeof(record_bytes));
+        if (record_bytes < HEADER_BYTES || record_bytes > size - at)
+            break;
+        found.at[found.count++] = at;
+        at += record_bytes;
+    }
+    found.at[found.count] = at;
+    return found;
+}
+
+static void damage_record(uint8_t *record, size_t size, uint64_t *state)
 {
     static const uint64_t extremes[] = {0, 1, 7, 8, UINT16_MAX, UINT32_MAX, UINT64_MAX, (uint64_t)-4095, 1ULL << 61};
+    static const uint8_t types[] = {1, 2, 3, 4, 7, 9, 10, 13, 17, 22, 64, 66, 71, 78, 80, 81, 83, 127, 255};
+    size_t words = (size - HEADER_BYTES) / 8;
+    uint16_t record_bytes;
+
+    switch (next_random(state) % 6) {
+    case 0: /* a size a little off, or any */
+        memcpy(&record_bytes, record + 6, sizeof(record_bytes));
+        record_bytes =
+            (uint16_t)(next_random(state) % 4 ? record_bytes + (next_random(state) % 9 - 4) * 4 : next_random(state));
+        memcpy(record + 6, &record_bytes, sizeof(record_bytes));
+        break;
+    case 1: /* hardly more than a header */
+        record[6] = (uint8_t)(HEADER_BYTES + next_random(state) % 12 * 8);
+        record[7] = 0;
+        break;
+    case 2:
+        record[0] = types[next_random(state) % sizeof(types)];
+        break;
+    case 3: /* a word near the beginning, where counts are */
+        if (words)
+            memcpy(record + HEADER_BYTES + next_random(state) % (words < 24 ? words : 24) * 8,
+                   &extremes[next_random(state) % (sizeof(extremes) / sizeof(*extremes))], 8);
+        break;
+    case 4: /* a small number there */
+        if (words)
+            record[HEADER_BYTES + next_random(state) % (words < 24 ? words : 24) * 8] = (uint8_t)next_random(state);
+        break;
+    default:
+        record[next_random(state) % size] ^= (uint8_t)(1U << next_random(state) % 8);
+    }
+}
+
+static void damage(uint8_t *bytes, const struct records *records, uint64_t *state)
+{
     uint64_t count = next_random(state) % MAX_DAMAGE;
 
-    for (uint64_t i = 0; i < count && size > 8; i++) {
-        size_t at = next_random(state) % (size - 8);
+    for (uint64_t i = 0; i < count; i++) {
+        size_t record = next_random(state) % records->count;
 
-        if (next_random(state) % 2)
-            bytes[at] ^= (uint8_t)(1U << next_random(state) % 8);
-        else
-            memcpy(bytes + at, &extremes[next_random(state) % (sizeof(extremes) / sizeof(*extremes))], 8);
+        damage_record(bytes + records->at[record], records->at[record + 1] - records->at[record], state);
     }
 }
 
@@ -44,16 +101,31 @@ static uint64_t sum(struct perfdata_span span, size_t item_bytes)
     return total;
 }
 
+static void check_tasks(const struct perfdata *data)
+{
+    uint64_t count, texts = perfdata_texts(data).count;
+    const struct perfdata_task *tasks = perfdata_tasks(data, &count);
+
+    for (uint64_t i = 0; i < count; i++) {
+        if (tasks[i].name >= texts || tasks[i].build_id >= texts)
+            abort();
+    }
+}
+
 static uint64_t walk(const struct perfdata *data)
 {
-    uint64_t count, total = sum(perfdata_texts(data), 1);
+    uint64_t count, samples = 0, total = sum(perfdata_texts(data), 1);
     uint64_t kernel_chains = perfdata_kernel_chains(data).count, user_chains = perfdata_user_chains(data).count;
     const struct perfdata_group *groups = perfdata_groups(data, &count);
 
     for (uint64_t i = 0; i < count; i++) {
+        samples += groups[i].count;
         if (groups[i].kernel >= kernel_chains || groups[i].user >= user_chains || groups[i].event >= EVENTS)
             abort();
     }
+    if (samples != perfdata_stats(data)->samples)
+        abort();
+    check_tasks(data);
     for (uint32_t event = 0; event < EVENTS; event++) {
         const struct perfdata_row *rows = perfdata_rows(data, event, &count);
         uint64_t raw_bytes, row_bytes = 0;
@@ -69,56 +141,105 @@ static uint64_t walk(const struct perfdata *data)
     return total + sum(perfdata_kernel_chains(data), 8) + sum(perfdata_user_chains(data), 8);
 }
 
-static void feed(struct perfdata *data, const uint8_t *bytes, size_t size, uint64_t *state)
+static void unpack(struct perfdata *data, const uint8_t *record, size_t size, uint64_t *state, int depth);
+
+/* How much to feed next: mostly one whole record, alone in its memory, where a sanitizer sees it read a word too far.
+ */
+static size_t part_bytes(const uint8_t *bytes, size_t size, uint64_t *state)
 {
-    struct perfdata_lane *lane = perfdata_lane_new();
-    size_t at = 0, used;
+    uint16_t record_bytes = 0;
 
-    while (lane && at < size) {
-        size_t part = 1 + next_random(state) % 70000;
-        uint8_t *copy;
-        int status;
+    if (next_random(state) % 8 && size >= HEADER_BYTES)
+        memcpy(&record_bytes, bytes + 6, sizeof(record_bytes));
+    if (record_bytes)
+        return record_bytes;
+    return 1 + next_random(state) % (next_random(state) % 2 ? 300 : 70000);
+}
 
-        if (part > size - at)
-            part = size - at;
-        copy = malloc(part); /* so that a sanitizer sees a byte too many */
-        if (!copy)
-            abort();
-        memcpy(copy, bytes + at, part);
-        status = perfdata_feed(data, lane, copy, part, &used);
-        free(copy);
-        if (used > part || (status == PERFDATA_MORE && used != part))
-            abort();
-        if (status < 0)
-            break;
+/* One part of a lane's bytes, up to the first record that is the caller's; 0 where the lane is at its end. */
+static size_t feed_part(struct perfdata *data, struct perfdata_lane *lane, const uint8_t *bytes, size_t size,
+                        uint64_t *state, int depth)
+{
+    size_t part = part_bytes(bytes, size, state), used;
+    uint8_t *copy;
+    int status;
+
+    if (part > size)
+        part = size;
+    if (!part)
+        return 0;
+    copy = malloc(part); /* so that a sanitizer sees a byte too many */
+    if (!copy)
+        abort();
+    memcpy(copy, bytes, part);
+    status = perfdata_feed(data, lane, copy, part, &used);
+    if (used > part || (status == PERFDATA_MORE && used != part))
+        abort();
+    if (status == PERFDATA_RECORD)
+        unpack(data, lane->record, lane->record_bytes, state, depth);
+    free(copy);
+    return status < 0 ? 0 : used;
+}
+
+static void unpack(struct perfdata *data, const uint8_t *record, size_t size, uint64_t *state, int depth)
+{
+    size_t at = record[0] == TYPE_COMPRESSED2 ? HEADER_BYTES + 8 : HEADER_BYTES;
+    struct perfdata_lane *lane;
+    size_t used;
+
+    if ((record[0] != TYPE_COMPRESSED && record[0] != TYPE_COMPRESSED2) || depth == UNPACK_DEPTH)
+        return;
+    lane = perfdata_lane_new();
+    while (lane && at < size && (used = feed_part(data, lane, record + at, size - at, state, depth + 1)))
         at += used;
-    }
     perfdata_lane_free(lane);
 }
 
-static void run(const uint8_t *original, size_t size, uint64_t *state)
+/* The file's halves by turns, as the files of a directory may be. */
+static void feed(struct perfdata *data, const uint8_t *bytes, const struct records *records, uint64_t *state)
+{
+    size_t middle = records->at[records->count / 2], end = records->at[records->count];
+    size_t at[2] = {0, middle}, ends[2] = {middle, end};
+    struct perfdata_lane *lanes[2] = {perfdata_lane_new(), perfdata_lane_new()};
+    int is_going[2] = {lanes[0] != NULL, lanes[1] != NULL};
+
+    while (is_going[0] || is_going[1]) {
+        uint64_t turn = is_going[0] && is_going[1] ? next_random(state) % 2 : (uint64_t)is_going[1];
+        size_t used = feed_part(data, lanes[turn], bytes + at[turn], ends[turn] - at[turn], state, 0);
+
+        at[turn] += used;
+        is_going[turn] = used > 0;
+    }
+    perfdata_lane_free(lanes[0]);
+    perfdata_lane_free(lanes[1]);
+}
+
+static void run(const uint8_t *original, const struct records *records, uint64_t *state)
 {
     static const uint64_t kept = 0x1FFFF; /* every bit up to PERF_SAMPLE_IDENTIFIER */
     static const struct perfdata_epoch epochs[] = {{.tid = 7, .time_ns = 5}, {.tid = 8, .time_ns = 900}};
-    struct perfdata *data = perfdata_new((int)(next_random(state) % 2), 1, 1, next_random(state));
-    uint64_t type = next_random(state) % 4 ? 0x4C7 | 1 << 5 | 1 << 8 : next_random(state) & kept;
+    struct perfdata *data = perfdata_new((int)(next_random(state) % 2), (int)(next_random(state) % 2),
+                                         (int)(next_random(state) % 2), next_random(state));
+    uint64_t type = next_random(state) % 2 ? 0x4C7 | 1 << 5 | 1 << 8 : next_random(state) & kept;
     uint64_t events = 1 + next_random(state) % EVENTS;
-    uint8_t *bytes = malloc(size);
+    uint8_t *bytes = malloc(records->at[records->count]);
 
     if (!data || !bytes)
         abort();
-    memcpy(bytes, original, size);
-    damage(bytes, size, state);
+    memcpy(bytes, original, records->at[records->count]);
+    damage(bytes, records, state);
     for (uint32_t event = 0; event < events; event++) {
         struct perfdata_layout layout = {type, next_random(state) % 32, 1, next_random(state) % 2,
                                          PERFDATA_ROWS | PERFDATA_RAW};
 
+        if (next_random(state) % 8 == 0) /* an event of another layout */
+            layout.sample_type = next_random(state) & kept;
         perfdata_add_event(data, &layout);
         perfdata_add_id(data, event + 1, event);
     }
     if (next_random(state) % 2)
         perfdata_set_epochs(data, epochs, 2);
-    feed(data, bytes, size, state);
+    feed(data, bytes, records, state);
     if (walk(data) == 1)
         putchar('\n');
     perfdata_free(data);
@@ -129,6 +250,7 @@ int main(int argc, char **argv)
 {
     FILE *file = argc == 4 ? fopen(argv[1], "rb") : NULL;
     uint8_t *bytes = malloc(MAX_BYTES);
+    struct records records;
     uint64_t state;
     size_t size;
     long runs;
@@ -139,10 +261,15 @@ int main(int argc, char **argv)
     }
     size = fread(bytes, 1, MAX_BYTES, file);
     fclose(file);
+    records = find_records(bytes, size);
+    if (!records.count || records.at[records.count] != size) {
+        fprintf(stderr, "perfdata_fuzz: %s does not hold whole records\n", argv[1]);
+        return 2;
+    }
     runs = strtol(argv[2], NULL, 10);
     state = strtoull(argv[3], NULL, 10) | 1;
     for (long i = 0; i < runs; i++)
-        run(bytes, size, &state);
+        run(bytes, &records, &state);
     free(bytes);
     printf("%ld runs\n", runs);
     return 0;

@@ -10,7 +10,7 @@ import pytest
 from migration_stacks import FIXTURES, captured
 
 from numabench.analysis import calltree
-from numabench.analysis.callchain import Stack, of_comm, through
+from numabench.analysis.callchain import Stack, of_comms, through
 from numabench.analysis.calltree import Branch, Entry
 from numabench.report import calltree_csv, calltree_text
 
@@ -158,7 +158,7 @@ def test_inclusive_rows_count_recursion_once() -> None:
 def test_a_selection_keeps_shares_of_everything() -> None:
     tree = calltree.build(through([A, B, C], "d"), total_weight=100)
     assert calltree_text.render(tree).splitlines()[0] == "    30.00%  c  d  [k] a"
-    assert of_comm([A, B, C], "other") == ()
+    assert of_comms([A, B, C], ["other"]) == ()
 
 
 def test_no_stack_draws_nothing_and_a_stack_without_frames_is_unknown() -> None:

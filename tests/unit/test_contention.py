@@ -57,6 +57,25 @@ def printed(ns: int) -> str:
     return f"{ns} ns"
 
 
+@pytest.mark.parametrize(
+    ("rows", "waits"),
+    [
+        # A coarse clock: one wait ends and the next begins in the same nanosecond, then that ends in its first.
+        ([(1, "B", WRITE), (5, "B", WRITE), (5, "E", 0), (9, "E", 0)], [4, 4]),
+        ([(1, "B", WRITE), (5, "B", WRITE), (5, "B", WRITE), (5, "E", 0), (5, "E", 0), (7, "E", 0)], [4, 0, 2]),
+        ([(5, "B", WRITE), (5, "E", 0)], [0]),
+        ([(5, "E", 0), (5, "B", WRITE), (6, "E", 0)], [0]),
+        # A mutex begins twice, and the second time does not open a wait.
+        ([(1, "B", MUTEX | SPIN), (5, "B", MUTEX), (5, "E", 0)], [4]),
+        ([(5, "B", MUTEX), (5, "E", 0)], [0]),
+        ([(1, "B", MUTEX | SPIN), (5, "B", MUTEX | SPIN), (5, "E", 0), (6, "E", 0)], [4, 1]),
+    ],
+)
+def test_events_of_one_nanosecond_take_turns(rows: list[tuple[int, str, int]], waits: list[int]) -> None:
+    pairs = contention.pair(events([(time, 7, kind == "B", 0xA, flags, 0) for time, kind, flags in rows]))
+    assert pairs.wait_ns.tolist() == waits
+
+
 def test_every_threads_waits_are_those_of_perf_lock_contention() -> None:
     rows, _ = recorded()
     pairs = contention.pair(events(rows))

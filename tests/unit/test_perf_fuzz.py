@@ -12,7 +12,7 @@ from unit.perfdata_writer import Sample, WrittenEvent
 
 from numabench import process
 
-RUNS = 3000
+RUNS = 10000
 SOURCES = Path(__file__).parents[2] / "c_ext"
 FLAGS = ("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsanitize=address,undefined")
 
@@ -29,23 +29,51 @@ def fuzzer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return program
 
 
-def records() -> bytes:
-    event = WrittenEvent(0x4C7 | written.CALLCHAIN | written.PERIOD, ids=(1,))
-    parts = [event.sample(Sample(tid=tid, time_ns=100 * tid, cpu=tid % 3)) for tid in range(20)]
-    mapped = struct.pack("<II3Q", 7, 7, 0x400000, 0x1000, 0) + bytes(32) + written.text("/usr/bin/cat")
-    parts += [
-        written.record(written.MMAP2, mapped + event.trailer(), misc=2),
-        written.record(written.MMAP2, mapped + event.trailer(), misc=2 | 1 << 14),
-        written.record(written.COMM, struct.pack("<II", 7, 7) + written.text("cat") + event.trailer()),
-        written.record(written.FORK, struct.pack("<IIIIQ", 7, 1, 7, 1, 600) + event.trailer()),
-        written.record(written.LOST, struct.pack("<QQ", 1, 3) + event.trailer()),
-        written.record(17, struct.pack("<QIHH", 1 << 63, 64, 1, 0) + written.text("bpf_prog") + event.trailer()),
-        written.record(66, struct.pack("<II", 24, 0)) + bytes(24),
-        written.record(71, struct.pack("<QQ", 16, 0) + bytes(24)) + bytes(16),
-        written.record(81, bytes(37)),
-        event.sample(Sample(raw=bytes(60000 // 8 * 8 + 4))),
+# All that a sample of `EVENT` holds, in all kinds of chains.
+EVENT = WrittenEvent(0x4C7 | written.CALLCHAIN | written.PERIOD, ids=(1,))
+CHAINS = (
+    Sample().chain,
+    (),
+    (written.KERNEL, *range(2**63, 2**63 + 120), written.USER, 0x401000),
+    (written.KERNEL, 2**63, written.DEFERRED, 99),
+    (written.GUEST, 5, written.HYPERVISOR, 6, written.KERNEL, 2**63, written.USER, 2**64 - 1),
+)
+
+
+def samples() -> list[bytes]:
+    return [
+        EVENT.sample(Sample(tid=tid, time_ns=100 * tid, cpu=tid % 3, chain=chain, raw=bytes(8 * tid + 4)))
+        for tid in range(6)
+        for chain in CHAINS
     ]
-    return b"".join(parts * 2)
+
+
+def records() -> bytes:
+    mapped = struct.pack("<II3Q", 7, 7, 0x400000, 0x1000, 0)
+    mapped2 = mapped + bytes(32) + written.text("/usr/bin/cat")
+    trailer = EVENT.trailer()
+    packed = b"".join(samples()[:3])
+    parts = [
+        *samples(),
+        written.record(written.MMAP, mapped + written.text("/usr/bin/cat") + trailer, misc=2),
+        written.record(written.MMAP2, mapped2 + trailer, misc=2),
+        written.record(written.MMAP2, mapped2 + trailer, misc=2 | 1 << 14),
+        written.record(written.COMM, struct.pack("<II", 7, 7) + written.text("cat") + trailer),
+        written.record(written.FORK, struct.pack("<IIIIQ", 7, 1, 7, 1, 600) + trailer),
+        written.record(written.EXIT, struct.pack("<IIIIQ", 7, 1, 7, 1, 700) + trailer),
+        written.record(written.LOST, struct.pack("<QQ", 1, 3) + trailer),
+        written.record(written.LOST_SAMPLES, struct.pack("<Q", 1) + trailer),
+        written.record(17, struct.pack("<QIHH", 1 << 63, 64, 1, 0) + written.text("bpf_prog") + trailer),
+        written.record(22, struct.pack("<4Q", 99, 2, 0x401000, 0x402000) + trailer),
+        written.record(64, EVENT.attr() + struct.pack("<Q", 1)),
+        # What follows these two stands outside of them; as records, so that all of the file is.
+        written.record(66, struct.pack("<II", 24, 0)) + written.record(68, bytes(16)),
+        written.record(71, struct.pack("<QQ", 16, 0) + bytes(24)) + written.record(68, bytes(8)),
+        written.record(81, packed),
+        written.record(83, struct.pack("<Q", len(packed)) + packed),
+        written.record(81, written.record(83, struct.pack("<Q", len(packed)) + packed)),
+    ]
+    return b"".join(parts * 2) + EVENT.sample(Sample(raw=bytes(60000 // 8 * 8 + 4)))
 
 
 def test_the_parser_survives_damaged_recordings_under_sanitizers(fuzzer: Path, tmp_path: Path) -> None:

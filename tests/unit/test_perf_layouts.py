@@ -188,6 +188,19 @@ def test_perfs_own_rule_drops_a_whole_chain_for_one_garbage_word() -> None:
     assert (group["count"], group["kernel"], group["user"]) == (1, 0, 0)
 
 
+def test_a_user_part_to_come_is_no_garbage_by_perfs_rule_either() -> None:
+    event = WrittenEvent(written.CALLCHAIN)
+    data = PerfData((event,), [event.sample(Sample(chain=CHAINS["a user part to come"][0]))])
+    # { u64 cookie, nr, ips[nr]; }: the record that brings the user part, since Linux 6.19.
+    data.records.append(written.record(22, struct.pack("<4Q", 99, 2, 0x401000, 0x402000) + event.trailer()))
+    for parity in (False, True):
+        profile = read(data.pipe(), parity=parity)
+        (group,) = profile.groups
+        assert profile.kernel_chains[int(group["kernel"])].tolist() == [2**63]
+        assert (profile.stats.deferred_chains, profile.stats.garbage_chains) == (1, 0)
+        assert (profile.stats.records[22], profile.stats.unknown_records, profile.stats.samples) == (1, 0, 1)
+
+
 def map_record(event: WrittenEvent, pid: int, time_ns: int, address: int, file: str) -> bytes:
     body = struct.pack("<II3Q", pid, pid, address, 0x1000, 0) + bytes(32) + written.text(file)
     return written.record(written.MMAP2, body + event.trailer(pid, time_ns), misc=2)

@@ -186,6 +186,68 @@ STACKS = (
         f"clockevents_program_event sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt {MOVE_6_1}",
         Place(OUTSIDE),
     ),
+    # Work left for the way back to the user is no interrupt's, wherever that way began; what interrupts it is.
+    (
+        (
+            "vm_normal_page change_prot_numa task_numa_work task_work_run exit_to_user_mode_prepare "
+            "irqentry_exit_to_user_mode irqentry_exit sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt"
+        ),
+        Place("scan", "numa scan"),
+    ),
+    (
+        (
+            "clockevents_program_event sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt change_prot_numa "
+            "task_numa_work task_work_run exit_to_user_mode_prepare irqentry_exit asm_sysvec_apic_timer_interrupt"
+        ),
+        Place(OUTSIDE),
+    ),
+    # An interrupt that comes into a thread that spins does not spin.
+    (
+        (
+            "update_sd_lb_stats.constprop.0 find_busiest_group load_balance handle_softirqs irq_exit_rcu "
+            "sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt rwsem_spin_on_owner rwsem_down_write_slowpath "
+            f"down_write rmap_walk_anon rmap_walk {MOVE_6_1}"
+        ),
+        Place(OUTSIDE),
+    ),
+    (f"__do_softirq irq_exit do_IRQ ret_from_intr copy_page_rep migrate_page_copy {CORE_4_19}", Place(OUTSIDE)),
+    # Whoever takes a lock may let others run first, and the scheduler has locks of its own: neither is a wait for this.
+    (f"finish_task_switch.isra.0 __schedule __cond_resched down_read {SYSCALL_5}", Place("entry", "move_pages")),
+    (
+        f"_raw_spin_lock raw_spin_rq_lock_nested __schedule schedule synchronize_rcu_expedited {SYSCALL_5}",
+        Place("prepare", "move_pages"),
+    ),
+    (
+        f"__schedule schedule rwsem_down_read_slowpath down_read folio_lock_anon_vma_read try_to_migrate {MOVE_6_1}",
+        Place("unmap", "move_pages", "rwsem:R"),
+    ),
+    # A hint fault whose do_numa_page is inlined, before it migrates.
+    (
+        "mpol_misplaced __handle_mm_fault handle_mm_fault do_user_addr_fault exc_page_fault asm_exc_page_fault",
+        Place("entry", "numa hint fault"),
+    ),
+    # 3.14 and 5.10: huge pages have a migration of their own.
+    (
+        (
+            "copy_page_rep migrate_page_copy migrate_misplaced_transhuge_page do_huge_pmd_numa_page handle_mm_fault "
+            "__do_page_fault do_page_fault page_fault"
+        ),
+        Place("copy", "numa hint fault"),
+    ),
+    (
+        "mutex_lock new_page_node migrate_pages do_move_page_to_node_array SyS_move_pages system_call_fastpath",
+        Place("allocate", "move_pages"),
+    ),
+    # 5.15
+    (
+        (
+            "rwsem_down_read_slowpath down_read page_lock_anon_vma_read rmap_walk_anon rmap_walk try_to_migrate "
+            f"{CORE_4_19}"
+        ),
+        Place("unmap", "move_pages", "rwsem:R"),
+    ),
+    (f"remove_migration_pte rmap_walk_anon rmap_walk remove_migration_ptes {CORE_4_19}", Place("remap", "move_pages")),
+    (f"copy_page copy_huge_page migrate_page_copy move_to_new_page {CORE_4_19}", Place("copy", "move_pages")),
     # What only looks like migration.
     ("clear_page_erms __alloc_pages __folio_alloc vma_alloc_folio __handle_mm_fault exc_page_fault", Place(OUTSIDE)),
     ("try_to_unmap shrink_folio_list shrink_lruvec kswapd", Place(OUTSIDE)),
