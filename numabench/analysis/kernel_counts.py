@@ -78,15 +78,7 @@ def reduce(
 
     `not_counted` has the reasons for functions that could not be probed, `migrated_bytes` what was migrated meanwhile.
     """
-    entries: dict[str, int] = {}
-    reasons: dict[str, str] = {_TABLE.canonical(raw): reason for raw, reason in not_counted.items()}
-    for raw, count in counts.items():
-        name = _TABLE.canonical(raw)
-        if count is None:
-            reasons[name] = "perf did not count it"
-        else:
-            entries[name] = entries.get(name, 0) + count
-    book = _Book(entries, reasons)
+    book = _book(counts, not_counted)
     costs = (
         _rmap_locks(book, migrated_bytes),
         _cost("TLB flushes", book, _FLUSHES, migrated_bytes, THREAD_FLUSHES),
@@ -94,7 +86,17 @@ def reduce(
         _cost("calls of migrate_pages", book, ("migrate_pages",), migrated_bytes, None),
         _cost("ranges marked for hint faults", book, (_MARKS,), migrated_bytes, None),
     )
-    return KernelCounts(costs, tuple(SlowPath(name, book.total(functions)) for name, functions in _SLOW_PATHS))
+    return KernelCounts(costs, _slow_paths(book))
+
+
+def slow_paths(counts: Mapping[str, int | None]) -> tuple[SlowPath, ...]:
+    """The slow paths by class from counts by raw function names; none where no slow path is among these."""
+    rows = _slow_paths(_book(counts, {}))
+    return rows if any(not isinstance(row.entries, Missing) for row in rows) else ()
+
+
+def _slow_paths(book: _Book) -> tuple[SlowPath, ...]:
+    return tuple(SlowPath(name, book.total(functions)) for name, functions in _SLOW_PATHS)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,19 @@ class _Book:
         if refused:
             return Missing("; ".join(refused))
         return sum(known) if known else Missing(f"this kernel has no function {' or '.join(names)}")
+
+
+def _book(counts: Mapping[str, int | None], not_counted: Mapping[str, str]) -> _Book:
+    """The counts by canonical name."""
+    entries: dict[str, int] = {}
+    reasons = {_TABLE.canonical(raw): reason for raw, reason in not_counted.items()}
+    for raw, count in counts.items():
+        name = _TABLE.canonical(raw)
+        if count is None:
+            reasons[name] = "perf did not count it"
+        else:
+            entries[name] = entries.get(name, 0) + count
+    return _Book(entries, reasons)
 
 
 def _per_2mb(total: int | Missing, migrated_bytes: int | Missing) -> float | Missing:

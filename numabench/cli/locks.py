@@ -14,6 +14,7 @@ from numabench.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
     from numabench.analysis.contention import ContentionReport, SpinReport
+    from numabench.analysis.kernel_counts import SlowPath
     from numabench.analysis.offcpu import OffCpuReport
     from numabench.perf.symbols import SymbolTable
     from numabench.record import Run
@@ -42,7 +43,10 @@ def locks(
         raise UsageError(f"{recording} is a recording, not a run", "--placement and --everything are of a run")
     else:
         found = _of_file(Path(recording), kallsyms, table)
-    print(locks_text.render(found.waits, found.spin, found.off_cpu, found.migrated_bytes), end="")
+    print(
+        locks_text.render(found.waits, found.spin, found.off_cpu, found.slow_paths, found.migrated_bytes),
+        end="",
+    )
 
 
 @dataclass
@@ -52,11 +56,12 @@ class _Sources:
     waits: ContentionReport | None = None
     spin: SpinReport | None = None
     off_cpu: OffCpuReport | None = None
+    slow_paths: tuple[SlowPath, ...] = ()
     migrated_bytes: int = 0
 
 
 def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
-    from numabench.analysis import contention, offcpu, recorded
+    from numabench.analysis import contention, kernel_counts, offcpu, recorded
 
     profile = recordings.load(path, rows=recorded.PAIRED)
     symbols = recordings.symbols(profile, path, kallsyms)
@@ -67,6 +72,7 @@ def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
         waits=None if events is None else contention.report(contention.pair(events), chains, table),
         spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),
         off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
+        slow_paths=kernel_counts.slow_paths(recorded.probed(profile)),
         migrated_bytes=recorded.migrated_pages(profile) * 4096,
     )
 
@@ -88,6 +94,8 @@ def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTabl
     for observation in observations:
         found.spin = found.spin or observation.spin
         found.off_cpu = found.off_cpu or observation.off_cpu
+        if observation.counts is not None:
+            found.slow_paths = found.slow_paths or observation.counts.slow_paths
         if observation.waits is not None and found.waits is None:
             found.waits = observation.waits
             migrated = observation.migrated_bytes

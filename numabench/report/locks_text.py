@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from numabench.analysis.missing import Missing
 from numabench.analysis.phases import OUTSIDE
 from numabench.report.escape import escape
 from numabench.units import HUGE_2M, format_count, format_seconds
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numabench.analysis.contention import Contended, ContentionReport, SpinReport, Waits
+    from numabench.analysis.kernel_counts import SlowPath
     from numabench.analysis.offcpu import OffCpuReport, Reason
 
 _TOP = 10
@@ -23,9 +25,10 @@ def render(
     contention: ContentionReport | None,
     spin: SpinReport | None,
     off_cpu: OffCpuReport | None,
+    slow_paths: Sequence[SlowPath] = (),
     migrated_bytes: int = 0,
 ) -> str:
-    """The report of three sources; one that the recording lacks is told as missing, never as nothing found.
+    """The report of four sources; one that was not recorded is told as missing, never as nothing found.
 
     Where `migrated_bytes` is known, waits are also given per 2 MiB migrated.
     """
@@ -33,6 +36,8 @@ def render(
         *(_pairs(contention, migrated_bytes) if contention else [_NO_PAIRS]),
         "",
         *(_spin(spin) if spin else [_NO_SPIN]),
+        "",
+        *(_slow_paths(slow_paths, migrated_bytes) if slow_paths else [_NO_SLOW_PATHS]),
         "",
         *(_off_cpu(off_cpu) if off_cpu else [_NO_SWITCHES]),
     ]
@@ -46,6 +51,10 @@ _NO_PAIRS = (
 _NO_SPIN = (
     "Spinning (CPU samples in the lock functions): not recorded. Record CPU samples, too (-e cpu-clock -g): a lock "
     "that is spun for shows in no tracepoint."
+)
+_NO_SLOW_PATHS = (
+    "Slow-path entries (locks not to be had at once, whoever then spun or slept): not counted. Observe a run's cost, "
+    "too (numabench run --observe cost)."
 )
 _NO_SWITCHES = "Off the CPU (sched_switch): not recorded. Record with -e sched:sched_switch -g."
 
@@ -140,6 +149,18 @@ def _spin(report: SpinReport) -> list[str]:
         where = f" [{row.phase}]" if row.phase != OUTSIDE else ""
         lines.append(f"    {row.share * 100:>6.2f}%  " + escape(f"{name}{where}: {_path(row.path)}"))
     return lines + _more(len(report.rows))
+
+
+def _slow_paths(rows: Sequence[SlowPath], migrated_bytes: int) -> list[str]:
+    """All classes, those never entered, too: a zero was counted."""
+    lines = ["Slow-path entries (locks not to be had at once, whoever then spun or slept; of the whole machine)"]
+    for row in rows:
+        if isinstance(row.entries, Missing):
+            lines.append(escape(f"    {row.lock_class:<16} not counted: {row.entries.reason}"))
+            continue
+        each = f"  {row.entries / (migrated_bytes / HUGE_2M):.3g} for each 2 MiB migrated" if migrated_bytes else ""
+        lines.append(f"    {row.lock_class:<16}{format_count(row.entries):>10}{each}")
+    return lines
 
 
 def _off_cpu(report: OffCpuReport) -> list[str]:
