@@ -24,18 +24,28 @@ while read -r word; do
 done
 for session in $sessions; do kill -s KILL -- "-$session"; done
 [ -z "$1" ] || rm -rf -- "$1"
+# A probe can be removed once nobody counts it any more: whoever did was killed just now.
+tries=0
+while [ -n "$2" ] && [ $tries -lt 300 ] && grep -q ":$3/" "$2"; do
+	for probe in $(grep -o ":$3/[^ ]*" "$2"); do echo "-$probe" >>"$2"; done 2>/dev/null
+	grep -q ":$3/" "$2" && sleep 0.1
+	tries=$((tries + 1))
+done
 """
 
 
 class Reaper:
-    """Ends the sessions it was told of, and removes `directory`, once this process has ended or called `reap`."""
+    """Ends the sessions it was told of, and removes `directory`, once this process has ended or called `reap`.
 
-    def __init__(self, directory: Path | None = None) -> None:
+    `kprobes` is tracefs's kprobe_events and a group of probes, which it takes out of the kernel, too.
+    """
+
+    def __init__(self, directory: Path | None = None, kprobes: tuple[Path, str] | None = None) -> None:
         reading, self._pipe = os.pipe()
+        events, group = kprobes or ("", "")
+        words = [str(directory or ""), str(events), group]
         try:
-            self._process = process.start(
-                ["sh", "-c", _SCRIPT, "numabench-reaper", str(directory or "")], stdin=reading
-            )
+            self._process = process.start(["sh", "-c", _SCRIPT, "numabench-reaper", *words], stdin=reading)
         except BaseException:
             os.close(self._pipe)
             raise

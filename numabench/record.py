@@ -207,7 +207,7 @@ class Observed:
     `file` is the recording or the counts, None where the pass failed before it was written, and `size_bytes` its size;
     `kallsyms` the kernel's symbols. `enabled_ns` and `disabled_ns` of CLOCK_MONOTONIC enclose what was recorded.
     `functions` has the kernel's functions by the events that count them, `not_counted` the reasons why others are not
-    counted, by function.
+    counted, by function; `missed` are the entries that a probe missed.
     """
 
     recipe: str
@@ -221,6 +221,7 @@ class Observed:
     disabled_ns: int | None
     functions: dict[str, str]
     not_counted: dict[str, str]
+    missed: dict[str, int]
 
 
 @dataclass(frozen=True)

@@ -602,6 +602,7 @@ def _read_observed(directory: Path, trial: Fields, observed: Fields) -> Observed
         disabled_ns=observed.optional_integer("disabled"),
         functions=observed.texts_by_name("functions"),
         not_counted=observed.texts_by_name("not_counted"),
+        missed=observed.counts("missed"),
     )
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numabench.analysis import contention, migration, offcpu, phases, recorded, score
+from numabench.analysis import (
+    contention,
+    kernel_counts,
+    migration,
+    offcpu,
+    phases,
+    recorded,
+    remote_access,
+    score,
+)
 from numabench.analysis.missing import Missing
 from numabench.analysis.spread import spread
+from numabench.perf import stat
 from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
     from numabench.analysis.contention import ContentionReport, SpinReport
+    from numabench.analysis.kernel_counts import KernelCounts
     from numabench.analysis.offcpu import OffCpuReport
     from numabench.analysis.phases import PhaseReport
+    from numabench.analysis.remote_access import RemoteAccess
     from numabench.perf import Kallsyms, Profile
     from numabench.record import Run, Trial
 
@@ -43,7 +55,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Observation:
-    """One pass, reduced. What its recipe does not record is None.
+    """One pass, reduced. What its recipe does not record is None; one that counts has no samples, and no `quality`.
 
     `own_samples` are the samples of the workload's processes, of which everything else here is; of a program of the
     user's own they are those of all processes, since which are its own is not known. `slowdown` is how many times as
@@ -52,10 +64,12 @@ class Observation:
 
     trial: Trial
     recipe: str
-    quality: Quality
+    quality: Quality | None
     own_samples: int
     slowdown: float | Missing
     migrated_bytes: int | Missing
+    counts: KernelCounts | None = None
+    remote: RemoteAccess | None = None
     phases: PhaseReport | None = None
     spin: SpinReport | None = None
     waits: ContentionReport | None = None
@@ -93,6 +107,25 @@ def reduce(
         spin=None if stacks is None else contention.spin(stacks, table),
         waits=None if events is None else contention.report(contention.pair(events), chains, table),
         off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
+    )
+
+
+def reduce_counts(run: Run, trial: Trial, text: str) -> Observation:
+    """Reduce what a pass counted: `text` is what perf stat wrote. Raises `PerfDataError` for what is none."""
+    told = trial.observed
+    assert told is not None
+    counted = stat.parse(text)
+    migrated = migrated_bytes(run, trial)
+    counts = {told.functions[row.event]: row.count for row in counted if row.event in told.functions}
+    return Observation(
+        trial=trial,
+        recipe=told.recipe,
+        quality=None,
+        own_samples=0,
+        slowdown=slowdown(run, trial),
+        migrated_bytes=migrated,
+        counts=kernel_counts.reduce(counts, told.not_counted, migrated) if told.functions else None,
+        remote=None if told.functions else remote_access.reduce(counted),
     )
 
 

@@ -143,6 +143,19 @@ def switches(profile: Profile, pids: Sequence[int] | None = None) -> Switches | 
     )
 
 
+def probed(profile: Profile) -> dict[str, int | None]:
+    """How often each tracepoint was hit that stands for a function of the kernel: the name behind its group's."""
+    import numpy as np
+
+    groups = profile.groups
+    counts = np.bincount(groups["event"], groups["count"].astype(np.float64), len(profile.events))
+    return {
+        event.name.partition(":")[2]: int(counts[event.number])
+        for event in profile.events
+        if event.is_tracepoint and event.name.startswith(("probe:", "kprobes:", "numabench_"))
+    }
+
+
 def migrated_pages(profile: Profile) -> int:
     """The base pages that mm_migrate_pages says were migrated, 0 where it was not recorded."""
     event = next((event for event in profile.events if event.name == MIGRATE), None)

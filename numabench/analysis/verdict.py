@@ -219,6 +219,19 @@ def _about_observations(observations: Sequence[Observation]) -> Iterator[Finding
     """Recordings that lack more than may be left out of account."""
     for observation in observations:
         quality, trial = observation.quality, observation.trial
+        missed = trial.observed.missed if trial.observed else {}
+        if missed:
+            worst = max(missed, key=missed.__getitem__)
+            yield Finding(
+                "missed-counts",
+                BIASES,
+                f"probes missed entries of {len(missed)} functions, {missed[worst]:,} of {worst}",
+                "take these counts as lower bounds",
+                trial.placement,
+                (trial.index,),
+            )
+        if quality is None:
+            continue
         told = (
             (
                 "lost-samples",

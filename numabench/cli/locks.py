@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +13,9 @@ from numabench.cli.report import DEFAULT_RESULTS
 from numabench.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
-    from numabench.analysis.contention import ContentionReport, SpinReport
-    from numabench.analysis.offcpu import OffCpuReport
     from numabench.perf.symbols import SymbolTable
     from numabench.record import Run
+    from numabench.report.locks_text import Sources
 
 
 def locks(
@@ -44,38 +42,31 @@ def locks(
     else:
         found = _of_file(Path(recording), kallsyms, table)
     width = shutil.get_terminal_size((100, 0)).columns
-    print(locks_text.render(found.waits, found.spin, found.off_cpu, found.migrated_bytes, width), end="")
+    print(locks_text.render(found, width), end="")
 
 
-@dataclass
-class _Sources:
-    """What is known of lock waits, from however many recordings."""
-
-    waits: ContentionReport | None = None
-    spin: SpinReport | None = None
-    off_cpu: OffCpuReport | None = None
-    migrated_bytes: int = 0
-
-
-def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
-    from numabench.analysis import contention, offcpu, recorded
+def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> Sources:
+    from numabench.analysis import contention, kernel_counts, offcpu, recorded
+    from numabench.report import locks_text
 
     profile = recordings.load(path, rows=recorded.PAIRED)
     symbols = recordings.symbols(profile, path, kallsyms)
     chains = recorded.kernel_chains(profile, symbols)
     events, switches = recorded.contention_events(profile), recorded.switches(profile)
     cpu = recorded.cpu_event(profile)
-    return _Sources(
+    return locks_text.Sources(
         waits=None if events is None else contention.report(contention.pair(events), chains, table),
         spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),
         off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
+        slow_paths=kernel_counts.slow_paths(recorded.probed(profile)),
         migrated_bytes=recorded.migrated_pages(profile) * 4096,
     )
 
 
-def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTable) -> _Sources:
+def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTable) -> Sources:
     """The first pass of each kind of a placement."""
     from numabench.analysis.missing import Missing
+    from numabench.report import locks_text
 
     name = run.placements[0] if placement is None else placement
     if name not in run.placements:
@@ -86,10 +77,12 @@ def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTabl
             f"{run.path} holds no recording of placement {name}",
             "record one with `numabench run --observe cpu,lock,sched,cost`",
         )
-    found = _Sources()
+    found = locks_text.Sources()
     for observation in observations:
         found.spin = found.spin or observation.spin
         found.off_cpu = found.off_cpu or observation.off_cpu
+        if observation.counts is not None:
+            found.slow_paths = found.slow_paths or observation.counts.slow_paths
         if observation.waits is not None and found.waits is None:
             found.waits = observation.waits
             migrated = observation.migrated_bytes

@@ -144,7 +144,7 @@ def observations(
     found = []
     for trial in run.trials:
         recorded = trial.observed
-        if recorded is None or recorded.file is None or recorded.file.suffix != ".data" or trial.status != "ok":
+        if recorded is None or recorded.file is None or trial.status != "ok":
             continue
         if placement not in {None, trial.placement}:
             continue
@@ -161,9 +161,18 @@ def _observation(
     from numabench import perf
     from numabench.analysis import observed, recorded
 
+    if path.suffix != ".data":
+        return observed.reduce_counts(run, trial, _text(path))
     profile = perf.load(path, rows=recorded.PAIRED)
     found = symbols(profile, path, kallsyms)
     return observed.reduce(run, trial, profile, found, everything=everything, table=names or table(None))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from None
 
 
 def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | None:

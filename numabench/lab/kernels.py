@@ -83,7 +83,8 @@ def cached() -> tuple[Kernel, ...]:
 def find(text: str) -> Kernel:
     """The kernel meant by a name, its beginning (the newest that fits), what it was added as, or an image's path.
 
-    A beginning that ends where a number does comes first: 6.1 is 6.1.0 rather than 6.12. Raises `UsageError` where there is none.
+    A beginning that ends where a number does comes first: 6.1 is 6.1.0 rather than 6.12. Raises `UsageError` where
+    there is none.
     """
     kernels = cached()
     fitting = [kernel for kernel in kernels if text in {kernel.name, kernel.source}]

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench import process
+from numabench.host import kprobes
+from numabench.host.kprobes import TRACING
 from numabench.host.root import LIVE, Root
 from numabench.host.seccomp import read_limits
-from numabench.observe import kernel_symbols
+from numabench.observe import counted, kernel_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TRACING = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _PARANOID = "/proc/sys/kernel/perf_event_paranoid"
 _KPTR = "/proc/sys/kernel/kptr_restrict"
 _MAX_RATE = "/proc/sys/kernel/perf_event_max_sample_rate"
@@ -42,6 +43,7 @@ class Offer:
 
     `options` are the long options of `perf record`, `tracepoints` those of the asked ones that the kernel has. `pmus`
     are the directories of /sys/bus/event_source/devices. `counters` are the events of a PMU that count here.
+    `functions` are those of the kernel's that tell what migration costs, `no_probes` why they cannot be counted.
     """
 
     perf_version: str
@@ -58,6 +60,8 @@ class Offer:
     addresses_hidden: bool
     kptr_restrict: int
     build_id_in_mmap: bool
+    functions: tuple[str, ...] = ()
+    no_probes: tuple[str, ...] = ()
 
     @property
     def has_cycles(self) -> bool:
@@ -102,6 +106,8 @@ def probe(kallsyms: bytes, root: Root = LIVE) -> Offer:
         addresses_hidden=kernel_symbols.are_hidden(kallsyms),
         kptr_restrict=_number(root, _KPTR, 0),
         build_id_in_mmap=_BUILD_ID_IN_MMAP in kallsyms,
+        functions=counted.functions(kallsyms),
+        no_probes=kprobes.missing(root),
     )
 
 

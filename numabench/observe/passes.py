@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from numabench.errors import ObserveError
+from numabench.host.kprobes import Kprobes
 from numabench.observe.capture import Perf
 
 if TYPE_CHECKING:
@@ -21,10 +23,21 @@ class Pass:
         self._perf_version, self._kallsyms = perf_version, kallsyms
         self._stack = contextlib.ExitStack()
         self._perf: Perf | None = None
+        self._probes = Kprobes(recipe.functions)
+        self._missed: dict[str, int] = {}
 
     def attach(self) -> None:
-        """Have perf up, its events off."""
-        self._perf = Perf(self._recipe.argv, self._scratch / _file_name(self._recipe))
+        """Have perf up, its events off, and the probes of the kernel's functions in place."""
+        argv = self._recipe.argv
+        if self._recipe.functions:
+            try:
+                self._stack.enter_context(self._probes)
+            except OSError as error:
+                raise ObserveError(f"cannot probe the kernel's functions: {error.strerror}") from None
+            if not self._probes.events:
+                raise ObserveError("the kernel lets none of its functions be probed", *_some(self._probes.refused))
+            argv = (*argv, "-e", ",".join(self._probes.events))
+        self._perf = Perf(argv, self._scratch / _file_name(self._recipe))
         self._stack.callback(self._perf.close)
         self._perf.attach()
 
@@ -37,6 +50,7 @@ class Pass:
         """Switch the events off."""
         assert self._perf is not None
         self._perf.disable()
+        self._missed = self._probes.missed()
 
     def detach(self) -> None:
         """Have perf write its file and end."""
@@ -60,11 +74,18 @@ class Pass:
             "enabled": perf.enabled_ns if perf else None,
             "disabled": perf.disabled_ns if perf else None,
             "kallsyms": self._kallsyms,
+            "functions": self._probes.events,
+            "not_counted": self._probes.refused,
+            "missed": self._missed,
         }
 
     def files(self) -> tuple[Path, ...]:
         """The recording."""
         return (self._perf.output,) if self._perf is not None and self._perf.output.is_file() else ()
+
+
+def _some(refused: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{function}: {reason}" for function, reason in refused.items())[:1]
 
 
 def _file_name(recipe: Recipe) -> str:

@@ -30,8 +30,8 @@ _SWITCH, _MIGRATE = "sched:sched_switch", "migrate:mm_migrate_pages"
 class Recipe:
     """One pass: its name, its events, and perf's words before the output file.
 
-    `counts_kernel` has the functions of `numabench.observe.counted` counted by kprobes, whose events are added when
-    they are there. `records` says whether samples are recorded (`perf record`) or only counted (`perf stat`).
+    `functions` are the kernel's that kprobes count: their events are added when they are there. `records` says whether
+    samples are recorded (`perf record`) or only counted (`perf stat`).
     """
 
     name: str
@@ -39,7 +39,7 @@ class Recipe:
     argv: tuple[str, ...]
     records: bool = True
     frequency_hz: int = 0
-    counts_kernel: bool = False
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _recipe(name: str, offer: Offer, rate_hz: int) -> Recipe | Remark:
     if name == LOCK:
         return _lock(offer)
     if name == COST:
-        return Recipe(COST, (), ("perf", "stat", "-a", "-x,"), records=False, counts_kernel=True)
+        return _cost(offer)
     if not offer.counters:
         why = "no PMU" if not offer.has_cycles else "no event of the PMU that tells remote accesses"
         return Remark("not-observed", f"stat was not observed: this machine offers {why}", "run it on hardware")
@@ -160,6 +160,13 @@ def _lock(offer: Offer) -> Recipe | Remark:
     if _MIGRATE in offer.tracepoints:
         events.append(f"{_MIGRATE}/call-graph=no/")
     return Recipe(LOCK, tuple(events), _record(offer, *events))
+
+
+def _cost(offer: Offer) -> Recipe | Remark:
+    if offer.no_probes:
+        told = "cost was not observed: " + "; ".join(offer.no_probes)
+        return Remark("not-observed", told, "run as root, on a kernel with CONFIG_KPROBE_EVENTS")
+    return Recipe(COST, (), ("perf", "stat", "-a", "-x,"), records=False, functions=offer.functions)
 
 
 def _sched(offer: Offer) -> Recipe:

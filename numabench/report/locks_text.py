@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from numabench.analysis.missing import Missing
 from numabench.analysis.phases import OUTSIDE
 from numabench.report.escape import escape
 from numabench.report.page import Page
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numabench.analysis.contention import Contended, ContentionReport, SpinReport, Waits
+    from numabench.analysis.kernel_counts import SlowPath
     from numabench.analysis.offcpu import OffCpuReport, Reason
 
 _TOP = 10
@@ -21,30 +24,43 @@ _MIN_WIDTH = 80
 _BAR = 40
 
 
-def render(
-    contention: ContentionReport | None,
-    spin: SpinReport | None,
-    off_cpu: OffCpuReport | None,
-    migrated_bytes: int = 0,
-    width: int = 100,
-) -> str:
-    """The report of three sources; one that the recording lacks is told as missing, never as nothing found.
+@dataclass
+class Sources:
+    """What is known of lock waits, from however many recordings; None, or nothing, of a source that was not recorded.
 
-    Where `migrated_bytes` is known, waits are also given per 2 MiB migrated.
+    `migrated_bytes` is what was migrated meanwhile, 0 where that is not known.
+    """
+
+    waits: ContentionReport | None = None
+    spin: SpinReport | None = None
+    off_cpu: OffCpuReport | None = None
+    slow_paths: Sequence[SlowPath] = ()
+    migrated_bytes: int = 0
+
+
+def render(found: Sources, width: int = 100) -> str:
+    """The report of four sources; one that was not recorded is told as missing, never as nothing found.
+
+    Where it is known how much was migrated, waits are also given per 2 MiB of it.
     """
     page = Page(max(width, _MIN_WIDTH), colour=False)
-    if contention:
-        _pairs(page, contention, migrated_bytes)
+    if found.waits:
+        _pairs(page, found.waits, found.migrated_bytes)
     else:
         page.text(_NO_PAIRS, hang=2)
     page.blank()
-    if spin:
-        _spin(page, spin)
+    if found.spin:
+        _spin(page, found.spin)
     else:
         page.text(_NO_SPIN, hang=2)
     page.blank()
-    if off_cpu:
-        _off_cpu(page, off_cpu, migrated_bytes)
+    if found.slow_paths:
+        _slow_paths(page, found.slow_paths, found.migrated_bytes)
+    else:
+        page.text(_NO_SLOW_PATHS, hang=2)
+    page.blank()
+    if found.off_cpu:
+        _off_cpu(page, found.off_cpu, found.migrated_bytes)
     else:
         page.text(_NO_SWITCHES, hang=2)
     return "".join(line.rstrip() + "\n" for line in page.lines)
@@ -57,6 +73,10 @@ _NO_PAIRS = (
 _NO_SPIN = (
     "Spinning (CPU samples in the lock functions): not recorded. Record CPU samples, too (-e cpu-clock -g): a lock "
     "that is spun for shows in no tracepoint."
+)
+_NO_SLOW_PATHS = (
+    "Slow-path entries (locks not to be had at once, whoever then spun or slept): not counted. Observe a run's cost, "
+    "too (numabench run --observe cost)."
 )
 _NO_SWITCHES = "Off the CPU (sched_switch): not recorded. Record with -e sched:sched_switch -g."
 
@@ -178,6 +198,18 @@ def _spin(page: Page, report: SpinReport) -> None:
         page.raw(f"    {row.share * 100:>8.2f}%  " + escape(f"{row.lock_class} {row.lock}".strip() + where))
         _path(page, row.path)
     _more(page, len(report.rows))
+
+
+def _slow_paths(page: Page, rows: Sequence[SlowPath], migrated_bytes: int) -> None:
+    """All classes, those never entered, too: a zero was counted."""
+    text = "Slow-path entries (locks not to be had at once, whoever then spun or slept; of the whole machine)"
+    page.text(text, hang=2)
+    for row in rows:
+        if isinstance(row.entries, Missing):
+            page.text(f"{row.lock_class:<16} not counted: {row.entries.reason}", indent=4, hang=2)
+            continue
+        each = f"  {row.entries / (migrated_bytes / HUGE_2M):.3g} for each 2 MiB migrated" if migrated_bytes else ""
+        page.raw(f"    {row.lock_class:<16}{format_count(row.entries):>10}{each}")
 
 
 def _off_cpu(page: Page, report: OffCpuReport, migrated_bytes: int) -> None:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numabench.analysis.contention import ContentionReport, SpinReport, Waits
+    from numabench.analysis.kernel_counts import KernelCounts
     from numabench.analysis.observed import Observation
     from numabench.analysis.offcpu import OffCpuReport
     from numabench.analysis.phases import PhaseReport
+    from numabench.analysis.remote_access import RemoteAccess
     from numabench.report.page import Page
 
 _TOP = 4
@@ -41,9 +43,13 @@ def _recordings(page: Page, observations: Sequence[Observation], is_guest: bool)
         told = observation.trial.observed
         assert told is not None
         rate = f" at {told.frequency_hz:,} Hz" if told.frequency_hz else ""
-        text = f"{observation.recipe}: {', '.join(event.partition('/')[0] for event in told.events)}{rate}"
-        text += f": {format_count(observation.quality.samples)} samples, {format_count(observation.own_samples)} of "
-        text += f"them the workload's, {format_bytes(told.size_bytes)}"
+        what = f"{len(told.functions)} functions of the kernel" if told.functions else ""
+        text = f"{observation.recipe}: {what or ', '.join(event.partition('/')[0] for event in told.events)}{rate}"
+        if observation.quality is None:
+            text += ", counted on all CPUs"
+        else:
+            text += f": {format_count(observation.quality.samples)} samples, {format_count(observation.own_samples)} of"
+            text += f" them the workload's, {format_bytes(told.size_bytes)}"
         if not isinstance(observation.slowdown, Missing):
             text += f"; the same work took {observation.slowdown:.2f} times as long as measured{guest}"
         page.item("recorded" if place == 0 else "", text, 2)
@@ -58,6 +64,48 @@ def _observation(page: Page, shown: Observation) -> None:
         _waits(page, shown.waits, shown.migrated_bytes)
     if shown.off_cpu is not None:
         _off_cpu(page, shown.off_cpu)
+    if shown.counts is not None:
+        _costs(page, shown.counts)
+    if shown.remote is not None:
+        _remote(page, shown.remote)
+
+
+def _costs(page: Page, counts: KernelCounts) -> None:
+    page.raw(f"  {'cost per 2 MB migrated':<32}{'here':>10}{'in 2012':>10}")
+    for cost in counts.costs:
+        if isinstance(cost.per_2mb, Missing):
+            page.text(f"{cost.name}: not known: {cost.per_2mb.reason}", indent=4, hang=2)
+            continue
+        total = cost.total if not isinstance(cost.total, Missing) else 0
+        parts = ", ".join(f"{name} {_short(cost.per_2mb * part / total)}" for name, part in cost.parts if total)
+        then = f"{cost.in_2012:,}" if cost.in_2012 is not None else ""
+        page.raw(f"    {cost.name:<30}{_short(cost.per_2mb):>10}{then:>10}" + (f"   {parts}" if parts else ""))
+    known = [(row.lock_class, row.entries) for row in counts.slow_paths if not isinstance(row.entries, Missing)]
+    told = ", ".join(f"{name} {format_count(entries)}" for name, entries in known)
+    page.item("locks not had", f"at once, on the whole machine: {told or 'not counted'}", 2)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _remote(page: Page, remote: RemoteAccess) -> None:
+    if isinstance(remote.low_share, Missing) or isinstance(remote.high_share, Missing):
+        reason = remote.low_share.reason if isinstance(remote.low_share, Missing) else ""
+        page.item("remote loads", f"not known: {reason}", 2)
+    elif remote.low_share == remote.high_share:
+        page.item("remote loads", f"{_percent(remote.low_share, 1)} of the loads from memory", 2)
+    else:
+        page.item(
+            "remote loads",
+            f"{_percent(remote.low_share, 1)} to {_percent(remote.high_share, 1)} of the loads from memory, as the "
+            "processor's node-loads hold the remote ones or not",
+            2,
+        )
+    for row in remote.counts:
+        count = "not counted" if row.count is None else format_count(row.count)
+        scaled = f" (counted {_percent(row.running_share, 1)} of the time)" if row.running_share < 1 else ""
+        page.text(f"{row.event} {count}{scaled}", indent=4, hang=2)
 
 
 def _phases(page: Page, report: PhaseReport) -> None:
