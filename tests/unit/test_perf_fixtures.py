@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import lzma
+import random
 import re
+import struct
 import tarfile
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from numabench.analysis import contention, offcpu, recorded
-from numabench.perf import Kallsyms, Profile, load
+from numabench.perf import Kallsyms, PerfDataError, Profile, load
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/perf"
 RECORDINGS = sorted(
@@ -230,3 +233,23 @@ def test_times_off_the_cpu_are_those_of_perf_sched_timehist(unpacked: Path) -> N
         assert ours[: len(seen)] == seen, tid
         assert len(ours) - len(seen) in {0, 1}, tid
     assert sum(map(len, theirs.values())) > 500
+
+
+@pytest.mark.parametrize("name", ["perf-6.1/cpu-clock", "perf-6.1/pipe", "perf-7.2/lost", "perf-7.2/two-settings"])
+def test_a_recording_damaged_outside_of_its_records_is_an_error_or_read(name: str) -> None:
+    whole = lzma.decompress((FIXTURES / f"{name}.data.xz").read_bytes())
+    state = random.Random(name)  # noqa: S311  the same damage in each run
+    (data_at,) = struct.unpack_from("<Q", whole, 40) if "pipe" not in name else (16,)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(state.randint(1, 6)):
+            at = state.choice([state.randrange(data_at + 400), state.randrange(len(whole) * 9 // 10, len(whole) - 8)])
+            damaged[at : at + 8] = struct.pack("<Q", state.choice([0, 1, 8, 2**16 - 1, 2**32 - 1, 2**40, 2**64 - 1]))
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(damaged)
+            try:
+                profile = load(file.name, rows=["*"])
+            except PerfDataError:
+                continue
+        assert profile.groups["count"].sum() == profile.stats.samples
+        assert len(profile.comms()) == len(profile.groups)
