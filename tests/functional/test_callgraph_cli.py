@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import lzma
 import re
@@ -135,6 +136,28 @@ def test_exports_hold_every_sample(cpu: Path, tmp_path: Path) -> None:
     assert ET.parse(files["svg"]).getroot().tag.endswith("svg")  # noqa: S314  our own
     stdout = numabench("callgraph", str(cpu), "--kallsyms", str(KALLSYMS), "--folded", "-").check("export").stdout
     assert stdout.splitlines() == folded
+
+
+def test_inclusive_columns_are_those_of_perf_report(cpu: Path) -> None:
+    argv = ["perf", "report", "-i", str(cpu), "--children", "--stdio", "-g", "none", "--percent-limit", "0"]
+    printed = process.run([*argv, "-s", "comm,sym", "-t", ";"]).check("perf report").stdout
+    theirs = {
+        (comm.strip(), symbol): (inclusive, own)
+        for inclusive, own, comm, symbol in re.findall(
+            r"^ *([\d.]+)% *; *([\d.]+)% *;([^;]*);\[k\] (\S+)", printed, re.MULTILINE
+        )
+    }
+    options = ("--kallsyms", str(KALLSYMS), "--csv", "-", "--parity")
+    lines = numabench("callgraph", str(cpu), *options).check("callgraph").stdout.splitlines()
+    ours = {}
+    for row in csv.DictReader(lines):
+        percents = (f"{float(row[share]) * 100:.2f}" for share in ("inclusive_share", "self_share"))
+        ours[row["comm"], row["symbol"]] = tuple(percents)
+    assert len(ours) > 20
+    assert ours.keys() == theirs.keys()
+    # The CSV has six digits, perf rounds to two by itself.
+    for key, shares in ours.items():
+        assert [float(share) for share in shares] == pytest.approx([float(share) for share in theirs[key]], abs=0.011)
 
 
 def test_a_filter_keeps_shares_of_everything(cpu: Path) -> None:
