@@ -185,7 +185,7 @@ def _table(page: Page, title: str, rows: Sequence[Contended], name: Callable[[tu
 
 
 def _path(page: Page, frames: Sequence[str]) -> None:
-    page.text(" < ".join(frames), indent=6, hang=2)
+    page.text(" < ".join(frames) or "(the call path is not known)", indent=6, hang=2)
 
 
 def _spin(page: Page, report: SpinReport) -> None:

@@ -256,6 +256,7 @@ def test_a_gap_in_the_histogram_is_one_line() -> None:
         lambda _: (),
     )
     lines = locks_text.render(Sources(one)).splitlines()
+    assert "      (the call path is not known)" in lines
     assert [line.split() for line in lines[2:5]] == [
         ["1", "ns", "to", "2", "ns", "1", "#" * 40],
         ["..."],
