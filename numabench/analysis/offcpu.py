@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import phases
-from numabench.analysis.contention import Waits, waits
+from numabench.analysis.contention import Contended, Waits, waits
 from numabench.analysis.lock_names import lock_name
 from numabench.perf.symbols import SymbolTable
 
@@ -129,11 +129,17 @@ class Blocked:
 
 @dataclass(frozen=True)
 class OffCpuReport:
-    """Voluntary waiting apart from preemption, and the voluntary kind by its reasons, longest total first."""
+    """Voluntary waiting apart from preemption, and the voluntary kind by its reasons, longest total first.
+
+    `by_lock` has what of it was for locks, by (class, name): a switch tells no lock's address; `by_phase` that of
+    migrations, by (phase, driver).
+    """
 
     voluntary: Waits
     preempted: Waits
     reasons: tuple[Blocked, ...]
+    by_lock: tuple[Contended, ...]
+    by_phase: tuple[Contended, ...]
     unfinished: int
     unseen_returns: int
 
@@ -153,16 +159,40 @@ def report(off: OffCpu, chain: Callable[[int], tuple[str, ...]], table: SymbolTa
     )
     code = code_of_kind[kind_of.reshape(-1)] if len(kind_of) else np.zeros(0, np.int64)
     off_ns, tid = off.off_ns[chosen], off.tid[chosen]
-    order = np.argsort(code, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(order) else []
     keys = list(codes)
     reasons = [
-        Blocked(keys[int(code[rows[0]])], waits(off_ns[rows]), threads=len(np.unique(tid[rows]))) for rows in groups
+        Blocked(keys[number], waits(off_ns[rows]), threads=len(np.unique(tid[rows]))) for number, rows in _groups(code)
     ]
     reasons.sort(key=lambda row: (-row.waits.total_ns, row.reason.path))
+
+    def by(key_of: Callable[[Reason], tuple[str, ...]]) -> tuple[Contended, ...]:
+        labels = {key_of(reason): number for number, reason in enumerate(keys)}
+        label = np.array([labels[key_of(reason)] for reason in keys] or [0], np.int64)[code]
+        found = [
+            Contended(key_of(keys[number]), waits(off_ns[rows]), len(np.unique(tid[rows])))
+            for number, rows in _groups(label)
+            if any(key_of(keys[number]))
+        ]
+        return tuple(sorted(found, key=lambda row: (-row.waits.total_ns, row.key)))
+
     return OffCpuReport(
-        waits(off_ns), waits(off.off_ns[off.preempted]), tuple(reasons), off.unfinished, off.unseen_returns
+        waits(off_ns),
+        waits(off.off_ns[off.preempted]),
+        tuple(reasons),
+        by(lambda reason: (reason.lock_class, reason.lock)),
+        by(lambda reason: ("", "") if reason.phase == phases.OUTSIDE else (reason.phase, reason.driver)),
+        off.unfinished,
+        off.unseen_returns,
     )
+
+
+def _groups(code: Column) -> list[tuple[int, Column]]:
+    """The rows of each number in a column."""
+    import numpy as np
+
+    order = np.argsort(code, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(order) else []
+    return [(int(code[rows[0]]), rows) for rows in parts]
 
 
 def _reason(frames: tuple[str, ...], state: int, table: SymbolTable) -> Reason:

@@ -73,6 +73,8 @@ def callgraph(
     table = recordings.table(names)
     exports = {"folded": folded, "speedscope": speedscope, "csv": csv, "svg": svg}
     wanted = {name: path for name, path in exports.items() if path is not None}
+    if [str(path) for path in wanted.values()].count("-") > 1:
+        raise UsageError("stdout takes one export at a time", "name files for the others")
     from numabench.analysis.recorded import stacks
 
     source = recordings.find(results, recording, observed=observed, trial=trial)
@@ -91,6 +93,8 @@ def callgraph(
         whole = stacks(profile, found, symbols, select=own)
         of_threads = stacks(profile, found, symbols, select=recordings.of_threads(profile, tid, own)) if tid else whole
         chosen = _select(of_threads, comm, phase, symbol, table)
+        if not chosen:
+            print(f"numabench: no sample of {found.name} is of what was chosen", file=sys.stderr)
         for name, target in wanted.items():
             _write(target, _exported(name, chosen, whole, found.name))
         if not wanted:
@@ -163,9 +167,20 @@ def _draw(
     shown = "" if len(chosen) == len(everything) else f"{format_count(total_samples(chosen))} of "
     print(f"# {shown}{of} samples of {escape(event.name)}")
     print(phases_text.render(phases.report(everything, table)), end="")
+    if tree.entries:
+        print(_columns(callers, children))
     print()
     form = calltree_text.OF_2012 if style == Style.FRACTAL else calltree_text.TODAY
     print(calltree_text.render(tree, form), end="")
+
+
+def _columns(callers: bool, children: bool) -> str:
+    """What the columns are, and what is drawn below a row."""
+    shares = "with all it called, by itself, command" if children else "by itself, command, binary"
+    below = "who called it"
+    if callers:
+        below = "what it called" if children else "its chains from the outermost caller down"
+    return f"# Rows: share {shares}, function; below each {below}"
 
 
 def _exported(name: str, chosen: Sequence[Stack], everything: Sequence[Stack], event: str) -> str:

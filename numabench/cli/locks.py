@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,10 +44,11 @@ def locks(
         raise UsageError(f"{recording} is a recording, not a run", "--placement and --everything are of a run")
     else:
         found = _of_file(Path(recording), kallsyms, table)
-    print(
-        locks_text.render(found.waits, found.spin, found.off_cpu, found.slow_paths, found.migrated_bytes),
-        end="",
+    width = shutil.get_terminal_size((100, 0)).columns
+    text = locks_text.render(
+        found.waits, found.spin, found.off_cpu, found.slow_paths, migrated_bytes=found.migrated_bytes, width=width
     )
+    print(text, end="")
 
 
 @dataclass

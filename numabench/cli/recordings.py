@@ -101,6 +101,13 @@ def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Pro
                 "which perf drops (--parity drops it, too)"
             ),
         ),
+        (
+            stats.deferred_chains,
+            (
+                f"{format_count(stats.deferred_chains)} chains have their user part in a record of its own "
+                "(perf record --call-graph fp,defer): it is left out"
+            ),
+        ),
         (stats.malformed_records, f"{format_count(stats.malformed_records)} records are shorter than they say"),
     )
     for is_so, words in told:
@@ -178,13 +185,20 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
 
     if not len(profile.kernel_chains.addresses):
         return None
-    if kallsyms is not None:
-        return profile.kallsyms(kallsyms)
     try:
-        return profile.kallsyms(next(iter(sorted(path.parent.glob("kallsyms*"))), None))
+        found = profile.kallsyms(kallsyms or next(iter(sorted(path.parent.glob("kallsyms*"))), None))
     except PerfDataError as error:
+        if kallsyms is not None:
+            raise
         print(f"numabench: {path}: {error.message}; pass --kallsyms FILE, {error.hint}", file=sys.stderr)
         return None
+    if not profile.is_kernel_of(found):
+        print(
+            f"numabench: {path}: the symbols in {found.source} are of another kernel than the one recorded "
+            f"({profile.recording.os_release or 'its release is not recorded'}): the names of its functions are wrong",
+            file=sys.stderr,
+        )
+    return found
 
 
 def table(names: Path | None) -> SymbolTable:

@@ -95,6 +95,15 @@ class Kallsyms:
         line = self._text.rfind(b"\n", 0, at) + 1
         return int(self._text[line : line + 16], 16) if at >= 0 else None
 
+    def may_be_of(self, kernel_bytes: int) -> bool:
+        """Whether these can be symbols of a kernel of which perf has mapped so many bytes.
+
+        perf maps from `_text` to `_etext`, or to `_edata` where kallsyms has it (machine__get_running_kernel_start).
+        """
+        start = self.address_of(_REFERENCES[0])
+        ends = [at for at in map(self.address_of, ("_etext", "_edata")) if at is not None]
+        return start is None or not ends or not kernel_bytes or kernel_bytes in {end - start for end in ends}
+
     def resolve(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """The number of the symbol that holds each address; `len(self)` where none does."""
         import numpy as np

@@ -99,7 +99,8 @@ class Tasks:
     """Names and memory maps of every task over time.
 
     `comms` has the number of each thread's name (see `comm`), `spaces` the space of each process: a number for what was
-    mapped at one time. `kernel_reference` is the address of the kernel's _text or _stext, 0 where it was not recorded.
+    mapped at one time. `kernel_reference` is the address of the kernel's _text or _stext, 0 where it was not recorded,
+    `kernel_size_bytes` what perf says is mapped from there.
     """
 
     def __init__(self, tasks: NDArray[np.void], texts: list[str], build_id: dict[int, bytes]) -> None:
@@ -114,14 +115,14 @@ class Tasks:
         self._offsets = [0]
         self._files = [MappedFile("", b"")]
         self._file_numbers = {self._files[0]: 0}
-        self.kernel_reference = 0
+        self.kernel_reference, self.kernel_size_bytes = 0, 0
         order = np.argsort(tasks["time_ns"], kind="stable")
         columns = ("type", "misc", "time_ns", "pid", "tid", "address", "size_bytes", "offset_bytes", "name", "build_id")
         for row in zip(*(tasks[name][order].tolist() for name in columns), strict=True):
             kind, misc, time_ns, pid, tid, address, size_bytes, offset_bytes, name, identity = row
             if kind in {MMAP, MMAP2}:
                 if misc & _CPU_MODE_MASK == _MODE_KERNEL:
-                    self._note_kernel(texts[name], offset_bytes)
+                    self._note_kernel(texts[name], offset_bytes, size_bytes)
                 else:
                     file = self._file_number(MappedFile(texts[name], build_id.get(identity, b"")))
                     self._map(time_ns, pid, (address, min(address + size_bytes, 2**64 - 1)), offset_bytes, file)
@@ -130,10 +131,10 @@ class Tasks:
             elif kind == FORK:
                 self._fork(time_ns, pid, tid, address, size_bytes)
 
-    def _note_kernel(self, name: str, reference: int) -> None:
+    def _note_kernel(self, name: str, reference: int, size_bytes: int) -> None:
         """Where the kernel's text was: perf gives the address of _text or _stext as an offset."""
         if name.startswith("[kernel.kallsyms]"):
-            self.kernel_reference = reference
+            self.kernel_reference, self.kernel_size_bytes = reference, size_bytes
 
     def _file_number(self, file: MappedFile) -> int:
         number = self._file_numbers.setdefault(file, len(self._files))

@@ -117,6 +117,10 @@ class Profile:
         found = Kallsyms.read(path) if path else find_kallsyms(self.kernel_build_id)
         return found.moved(self.tasks.kernel_reference)
 
+    def is_kernel_of(self, kallsyms: Kallsyms) -> bool:
+        """Whether symbols can be those of the kernel that was recorded: another build's text has another size."""
+        return kallsyms.may_be_of(self.tasks.kernel_size_bytes)
+
     def samples(self, event: Event) -> Samples:
         """The samples of an event that `load` was asked to keep rows of, sorted by time."""
         import numpy as np

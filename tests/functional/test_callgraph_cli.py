@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from numabench.report import calltree_text
 
 KALLSYMS = Path("/proc/kallsyms")
 LOAD = "import os\nfor _ in range(40): b = bytearray(4 << 20); os.listdir('/proc'); os.stat('/')"
+FIXTURES = Path(__file__).parent.parent / "fixtures/perf"
 TRACING = Path("/sys/kernel/tracing/events/lock/contention_begin")
 
 
@@ -49,8 +51,9 @@ def locks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("this kernel or user has no lock:contention_begin")
     file = tmp_path_factory.mktemp("locks") / "perf.data"
     events = ("-e", "lock:contention_begin", "-e", "lock:contention_end")
-    load = ("perf", "bench", "sched", "messaging", "-t", "-g", "1", "-l", "40")
-    return record(file, "-m", "512", *events, "-g", "--kernel-callchains", "--", *load)
+    load = file.with_name("contend")
+    process.run(("cc", "-O2", "-pthread", "-o", str(load), str(FIXTURES / "contend.c"))).check("cc")
+    return record(file, "-m", "512", *events, "-g", "--kernel-callchains", "--", str(load))
 
 
 ROW = re.compile(r"^ {1,6}\d+\.\d\d%")
@@ -116,6 +119,7 @@ def test_the_command_draws_a_tree_and_the_answer_is_on_stdout(cpu: Path) -> None
     assert re.search(r"^ +\d+\.\d\d%  python\S* +\[kernel.kallsyms\]  \[k\] \w+$", done.stdout, re.MULTILINE)
     assert done.stdout.startswith("# ")
     assert "samples of cpu-clock:k" in done.stdout.splitlines()[0]
+    assert "# Rows: share by itself, command, binary, function; below each who called it" in done.stdout
 
 
 def test_exports_hold_every_sample(cpu: Path, tmp_path: Path) -> None:
@@ -254,3 +258,80 @@ def test_a_file_that_cannot_be_written_is_told(cpu: Path) -> None:
     done = numabench("callgraph", str(cpu), "--kallsyms", str(KALLSYMS), "--svg", "/nonexistent/a.svg")
     assert done.exit_status == 1
     assert "cannot write /nonexistent/a.svg" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of another machine, a directory with all that is needed to read it."""
+    directory = tmp_path_factory.mktemp("kept")
+    for name in ("compressed.data", "kallsyms"):
+        (directory / name).write_bytes(lzma.decompress((FIXTURES / "perf-7.2" / f"{name}.xz").read_bytes()))
+    return directory / "compressed.data"
+
+
+def test_symbols_of_another_kernel_are_told(kept: Path, tmp_path: Path) -> None:
+    own, other = (tmp_path / name for name in ("own", "other"))
+    symbols = kept.with_name("kallsyms").read_text()
+    text = next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" _text"))
+    # perf 7.2 has mapped 0x255b900 bytes of Linux 7.2.13, up to _edata.
+    own.write_text(f"{symbols}{text + 0x255B900:x} D _edata\n")
+    other.write_text(f"{symbols}{text + 0x2000000:x} D _edata\n")
+    told = [numabench("callgraph", str(kept), "--kallsyms", str(path)).check("callgraph") for path in (own, other)]
+    assert told[0].stderr == ""
+    assert "are of another kernel than the one recorded (7.2.13+deb14-amd64)" in told[1].stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"0000000000000000 T _text\n0000000000000000 T schedule\n", "the kernel hid them"),
+        (bytes(range(256)) * 9, "holds no kernel symbols"),
+        (b"", "holds no kernel symbols"),
+        (None, "No such file"),
+    ],
+    ids=["zeros", "rubbish", "empty", "missing"],
+)
+@pytest.mark.parametrize("command", ["callgraph", "locks"])
+def test_a_file_of_symbols_that_cannot_be_used_is_told(
+    kept: Path, tmp_path: Path, command: str, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "symbols"
+    if content is not None:
+        file.write_bytes(content)
+    done = numabench(command, str(kept), "--kallsyms", str(file))
+    assert (done.exit_status, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_recording_that_is_cut_off_is_read_as_far_as_it_goes(kept: Path, tmp_path: Path) -> None:
+    whole = kept.read_bytes()
+    for length in (50, 200, len(whole) // 2):
+        (tmp_path / "perf.data").write_bytes(whole[:length])
+        for command in ("callgraph", "locks"):
+            done = numabench(command, str(tmp_path / "perf.data"))
+            assert done.exit_status in {0, 1}
+            assert done.stderr.startswith("numabench: ")
+            assert "Traceback" not in done.stderr
+
+
+def test_a_directory_without_data_and_what_nobody_is_called_are_told(kept: Path, tmp_path: Path) -> None:
+    done = numabench("callgraph", str(tmp_path))
+    assert (done.exit_status, done.stdout) == (1, "")
+    assert "is a directory without a file named data" in done.stderr
+    done = numabench("callgraph", str(kept), "--tid", "4194305").check("callgraph")
+    assert done.stdout.startswith("# 0 of 484 samples")
+    assert "no sample of cpu-clock is of what was chosen" in done.stderr
+
+
+def test_user_parts_that_are_left_out_are_told(kept: Path, tmp_path: Path) -> None:
+    file = tmp_path / "perf.data"
+    file.write_bytes(lzma.decompress((FIXTURES / "perf-7.2/deferred.data.xz").read_bytes()))
+    done = numabench("callgraph", str(file), "--kallsyms", str(kept.with_name("kallsyms"))).check("callgraph")
+    assert "223 chains have their user part in a record of its own" in done.stderr
+
+
+def test_one_export_goes_to_stdout(kept: Path) -> None:
+    done = numabench("callgraph", str(kept), "--csv", "-", "--svg", "-")
+    assert (done.exit_status, done.stdout) == (2, "")
+    assert "one export at a time" in done.stderr

@@ -226,7 +226,7 @@ def test_a_source_that_was_not_recorded_is_never_reported_as_no_contention() -> 
 def test_the_report_gives_totals_to_the_nanosecond() -> None:
     rows, chains = recorded()
     report = contention.report(contention.pair(events(rows)), chains.__getitem__)
-    text = locks_text.render(report, contention.spin(()), None, 4 << 20)
+    text = locks_text.render(report, contention.spin(()), None, migrated_bytes=4 << 20)
     total = sum(one_by_one(rows))
     assert f"{total:,} ns in all" in text
     assert "for each 2 MiB migrated: " in text
@@ -234,3 +234,29 @@ def test_the_report_gives_totals_to_the_nanosecond() -> None:
     for groups in (report.by_class, report.by_lock, report.by_path, report.by_phase):
         assert sum(row.waits.total_ns for row in groups) == total
         assert sum(row.waits.count for row in groups) == report.total.count
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_report_fits_its_width_and_gives_whole_call_paths(width: int) -> None:
+    rows, chains = recorded()
+    report = contention.report(contention.pair(events(rows)), chains.__getitem__)
+    text = locks_text.render(report, contention.spin(captured("6.12.117-excl.movepages-fork8")), None, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    paths = " ".join(text.split())
+    for row in report.by_path[:10]:
+        assert " < ".join(row.key[2:]) in paths
+
+
+def test_a_gap_in_the_histogram_is_one_line() -> None:
+    one = contention.report(
+        contention.pair(
+            events([(0, 1, True, 5, 4, 0), (1, 1, False, 5, 0, 0), (10, 1, True, 5, 4, 0), (9000, 1, False, 5, 0, 0)])
+        ),
+        lambda _: (),
+    )
+    lines = locks_text.render(one, None, None).splitlines()
+    assert [line.split() for line in lines[2:5]] == [
+        ["1", "ns", "to", "2", "ns", "1", "#" * 40],
+        ["..."],
+        ["8.19", "us", "to", "16.4", "us", "1", "#" * 40],
+    ]

@@ -41,8 +41,13 @@ def test_speedscope_has_every_sample_of_every_command() -> None:
     names = [frame["name"] for frame in document["shared"]["frames"]]
     assert len(names) == len(set(names))
     assert sum(profile["endValue"] for profile in document["profiles"]) == 1987
+    # https://www.speedscope.app/file-format-schema.json: FileFormat.File, FileFormat.SampledProfile, FileFormat.Frame
+    assert set(document) == {"$schema", "exporter", "name", "activeProfileIndex", "shared", "profiles"}
+    assert all(set(frame) == {"name"} for frame in document["shared"]["frames"])
     for profile in document["profiles"]:
-        assert profile["type"] == "sampled"
+        assert set(profile) == {"type", "name", "unit", "startValue", "endValue", "samples", "weights"}
+        assert (profile["type"], profile["unit"], profile["startValue"]) == ("sampled", "none", 0)
+        assert all(0 <= frame < len(names) for chain in profile["samples"] for frame in chain)
         assert len(profile["samples"]) == len(profile["weights"])
         assert sum(profile["weights"]) == profile["endValue"]
     first = document["profiles"][0]

@@ -75,7 +75,7 @@ def test_a_return_that_was_not_recorded_is_counted_and_not_guessed() -> None:
     off = offcpu.intervals(switches([(0, 5, 0, 1, 0), (30, 5, 0, 1, 0), (40, 0, 5, 0, 0)]))
     assert (off.off_ns.tolist(), off.unseen_returns) == ([10], 1)
     text = locks_text.render(None, None, offcpu.report(off, lambda _: ("__schedule",)))
-    assert "1 times whose end was not recorded (record all CPUs, with -a)" in text
+    assert "1 time whose end is not in the recording (record all CPUs, with -a)" in " ".join(text.split())
 
 
 def test_preempted_is_apart_from_voluntary() -> None:
@@ -131,5 +131,10 @@ def test_a_reason_is_the_lock_the_phase_and_the_path() -> None:
         (other, 30, 1),
     ]
     text = locks_text.render(None, None, report)
-    assert "mutex anon_vma [remap]: rmap_walk < move_to_new_page < migrate_pages" in text
+    assert [(row.key, row.waits.total_ns, row.threads) for row in (*report.by_lock, *report.by_phase)] == [
+        (("mutex", "anon_vma"), 40, 1),
+        (("remap", "numa hint fault"), 40, 1),
+    ]
+    assert re.search(r"40 ns +2 +20 ns +30 ns +1 +mutex anon_vma \[remap\]\n +rmap_walk < move_to_new_page <", text)
+    assert "remap for numa hint fault" in text
     assert "voluntary: 3 waits, 70 ns in all" in text
