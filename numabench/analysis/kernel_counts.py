@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _TABLE = SymbolTable(RENAMED)
 THREAD_RMAP_LOCKS, THREAD_FLUSHES = 1024, 512
 # The walk over an anonymous page's mappings takes anon_vma's lock once: to unmap through folio_lock_anon_vma_read, to
-# remap itself (rmap_walk_anon_lock(), always inlined). Walks for other ends (folio_referenced) take it the first way.
-_WALK, _UNMAP_LOCK = "rmap_walk_anon", "folio_lock_anon_vma_read"
+# remap itself (rmap_walk_anon_lock(), always inlined). Walks for other ends (folio_referenced) take it the first way,
+# and those below rmap_walk_locked, when a huge page is split, have it already.
+_WALK, _WALK_LOCKED, _UNMAP_LOCK = "rmap_walk_anon", "rmap_walk_locked", "folio_lock_anon_vma_read"
 _FLUSHES = ("flush_tlb_mm_range", "arch_tlbbatch_flush")
 # Since Linux kernel commit a98a2f0c8ce1 ("mm/rmap: split migration into its own function") (in v5.14).
 _UNMAP_WALKS = ("try_to_migrate_one", "try_to_unmap_one")
@@ -146,6 +147,8 @@ def _cost(
 
 def _rmap_locks(book: _Book, migrated_bytes: int | Missing) -> KernelCost:
     walks, unmap = book.total((_WALK,)), book.total((_UNMAP_LOCK,))
+    if not isinstance(walks, Missing):
+        walks = max(walks - book.entries.get(_WALK_LOCKED, 0), 0)
     parts: tuple[tuple[str, int], ...] = ()
     if not isinstance(walks, Missing) and not isinstance(unmap, Missing):
         parts = (("unmap", unmap), ("remap", max(walks - unmap, 0)))

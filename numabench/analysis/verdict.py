@@ -223,7 +223,7 @@ def _about_observations(observations: Sequence[Observation]) -> Iterator[Finding
         if missed:
             worst = max(missed, key=missed.__getitem__)
             yield Finding(
-                "missed-counts",
+                "counts-missed",
                 BIASES,
                 f"probes missed entries of {len(missed)} functions, {missed[worst]:,} of {worst}",
                 "take these counts as lower bounds",
@@ -234,25 +234,25 @@ def _about_observations(observations: Sequence[Observation]) -> Iterator[Finding
             continue
         told = (
             (
-                "lost-samples",
+                "recording-lost",
                 quality.lost_share > LOST_SHARE,
                 f"{quality.lost:,} of {quality.samples + quality.lost:,} samples of {observation.recipe} were lost",
                 "sample less often (--frequency), or give the machine a CPU that the workload does not use",
             ),
             (
-                "throttled",
+                "recording-throttled",
                 quality.throttled > 0,
                 f"the kernel held back the sampling of {observation.recipe} {quality.throttled:,} times",
                 "sample less often (--frequency), or raise kernel.perf_cpu_time_max_percent",
             ),
             (
-                "unsymbolised",
+                "recording-unsymbolised",
                 (quality.unsymbolised_share or 0) > UNSYMBOLISED_SHARE,
                 f"{quality.unsymbolised_share or 0:.1%} of the kernel's frames in {observation.recipe} have no symbol",
                 "see that the run's kallsyms file is of the boot that was recorded",
             ),
             (
-                "cut-recording",
+                "recording-cut",
                 quality.is_truncated,
                 f"the recording of {observation.recipe} ends early",
                 "see whether the disk was full, and run again",

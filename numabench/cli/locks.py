@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,11 @@ from numabench.cli.report import DEFAULT_RESULTS
 from numabench.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
+    from numabench.analysis.contention import ContentionReport, SpinReport
+    from numabench.analysis.kernel_counts import SlowPath
+    from numabench.analysis.offcpu import OffCpuReport
     from numabench.perf.symbols import SymbolTable
     from numabench.record import Run
-    from numabench.report.locks_text import Sources
 
 
 def locks(
@@ -42,19 +45,32 @@ def locks(
     else:
         found = _of_file(Path(recording), kallsyms, table)
     width = shutil.get_terminal_size((100, 0)).columns
-    print(locks_text.render(found, width), end="")
+    text = locks_text.render(
+        found.waits, found.spin, found.off_cpu, found.slow_paths, migrated_bytes=found.migrated_bytes, width=width
+    )
+    print(text, end="")
 
 
-def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> Sources:
+@dataclass
+class _Sources:
+    """What is known of lock waits, from however many recordings."""
+
+    waits: ContentionReport | None = None
+    spin: SpinReport | None = None
+    off_cpu: OffCpuReport | None = None
+    slow_paths: tuple[SlowPath, ...] = ()
+    migrated_bytes: int = 0
+
+
+def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
     from numabench.analysis import contention, kernel_counts, offcpu, recorded
-    from numabench.report import locks_text
 
     profile = recordings.load(path, rows=recorded.PAIRED)
     symbols = recordings.symbols(profile, path, kallsyms)
     chains = recorded.kernel_chains(profile, symbols)
     events, switches = recorded.contention_events(profile), recorded.switches(profile)
     cpu = recorded.cpu_event(profile)
-    return locks_text.Sources(
+    return _Sources(
         waits=None if events is None else contention.report(contention.pair(events), chains, table),
         spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),
         off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
@@ -63,10 +79,9 @@ def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> Sources:
     )
 
 
-def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTable) -> Sources:
+def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTable) -> _Sources:
     """The first pass of each kind of a placement."""
     from numabench.analysis.missing import Missing
-    from numabench.report import locks_text
 
     name = run.placements[0] if placement is None else placement
     if name not in run.placements:
@@ -77,7 +92,7 @@ def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTabl
             f"{run.path} holds no recording of placement {name}",
             "record one with `numabench run --observe cpu,lock,sched,cost`",
         )
-    found = locks_text.Sources()
+    found = _Sources()
     for observation in observations:
         found.spin = found.spin or observation.spin
         found.off_cpu = found.off_cpu or observation.off_cpu

@@ -87,7 +87,10 @@ class Kprobes:
         self._remove()
 
     def _probe(self, function: str) -> None:
+        # An event is a C identifier: two functions that differ in a dot alone may not become one.
         name = re.sub(r"\W", "_", function)
+        if f"{self.group}:{name}" in self.events:
+            name = f"{name}_{len(self.events)}"
         try:
             self._write(f"p:{self.group}/{name} {function}")
         except OSError as error:

@@ -10,7 +10,7 @@ from numabench.perf.symbols import SymbolTable
 # Canonical names (numabench.perf.symbols); what kernels called them otherwise, and with which suffixes, leads here.
 # numabench.analysis.kernel_counts says what each of them stands for.
 COUNTED = (
-    *("rmap_walk_anon", "folio_lock_anon_vma_read"),
+    *("rmap_walk_anon", "rmap_walk_locked", "folio_lock_anon_vma_read"),
     *("try_to_migrate_one", "try_to_unmap_one", "remove_migration_pte"),
     *("flush_tlb_mm_range", "arch_tlbbatch_flush"),
     *("migrate_pages", "change_prot_numa"),

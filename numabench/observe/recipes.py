@@ -51,6 +51,10 @@ class Remark:
     remedy: str
 
 
+def _left_out(name: str, reason: str, remedy: str) -> Remark:
+    return Remark("not-observed", f"{name} is not observed: {reason}", remedy)
+
+
 @dataclass(frozen=True)
 class Choice:
     """The passes that take place, in the order asked, and what is to be said of those that do not."""
@@ -91,7 +95,8 @@ def choose(asked: Sequence[str], offer: Offer, *, emulated: bool, frequency_hz: 
         else:
             recipes.setdefault(name, found)
     if not recipes:
-        raise CannotRun("--observe " + ",".join(asked), tuple(remark.message for remark in remarks), remarks[0].remedy)
+        reasons = tuple(remark.message.partition(": ")[2] for remark in remarks)
+        raise CannotRun("--observe " + ",".join(asked), reasons, remarks[0].remedy)
     return Choice(tuple(recipes.values()), tuple(remarks))
 
 
@@ -126,7 +131,7 @@ def _recipe(name: str, offer: Offer, rate_hz: int) -> Recipe | Remark:
         return _cost(offer)
     if not offer.counters:
         why = "no PMU" if not offer.has_cycles else "no event of the PMU that tells remote accesses"
-        return Remark("not-observed", f"stat was not observed: this machine offers {why}", "run it on hardware")
+        return _left_out(STAT, f"this machine offers {why}", "run it on hardware")
     return Recipe(STAT, offer.counters, ("perf", "stat", "-a", "-x,", "-e", ",".join(offer.counters)), records=False)
 
 
@@ -154,7 +159,7 @@ def _cpu(offer: Offer, rate_hz: int) -> Recipe:
 def _lock(offer: Offer) -> Recipe | Remark:
     if not set(_CONTENTION) <= offer.tracepoints:
         # Since Linux kernel commit 16edd9b511a1 ("locking: Add lock contention tracepoints") (in v5.19).
-        told = "lock was not observed: this kernel has no lock:contention_begin (since 5.19); sched stands in for it"
+        told = "lock is not observed: this kernel has no lock:contention_begin (since 5.19); sched stands in for it"
         return Remark("observed-otherwise", told, "sched_switch shows the waits that slept; run a newer kernel for all")
     events = [f"{_CONTENTION[0]}/call-graph=fp/", f"{_CONTENTION[1]}/call-graph=no/"]
     if _MIGRATE in offer.tracepoints:
@@ -164,8 +169,7 @@ def _lock(offer: Offer) -> Recipe | Remark:
 
 def _cost(offer: Offer) -> Recipe | Remark:
     if offer.no_probes:
-        told = "cost was not observed: " + "; ".join(offer.no_probes)
-        return Remark("not-observed", told, "run as root, on a kernel with CONFIG_KPROBE_EVENTS")
+        return _left_out(COST, "; ".join(offer.no_probes), "run as root, on a kernel with CONFIG_KPROBE_EVENTS")
     return Recipe(COST, (), ("perf", "stat", "-a", "-x,"), records=False, functions=offer.functions)
 
 

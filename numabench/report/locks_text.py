@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.analysis.missing import Missing
@@ -24,43 +23,37 @@ _MIN_WIDTH = 80
 _BAR = 40
 
 
-@dataclass
-class Sources:
-    """What is known of lock waits, from however many recordings; None, or nothing, of a source that was not recorded.
-
-    `migrated_bytes` is what was migrated meanwhile, 0 where that is not known.
-    """
-
-    waits: ContentionReport | None = None
-    spin: SpinReport | None = None
-    off_cpu: OffCpuReport | None = None
-    slow_paths: Sequence[SlowPath] = ()
-    migrated_bytes: int = 0
-
-
-def render(found: Sources, width: int = 100) -> str:
+def render(
+    contention: ContentionReport | None,
+    spin: SpinReport | None,
+    off_cpu: OffCpuReport | None,
+    slow_paths: Sequence[SlowPath] = (),
+    *,
+    migrated_bytes: int = 0,
+    width: int = 100,
+) -> str:
     """The report of four sources; one that was not recorded is told as missing, never as nothing found.
 
-    Where it is known how much was migrated, waits are also given per 2 MiB of it.
+    Where `migrated_bytes` is known, waits are also given per 2 MiB migrated.
     """
     page = Page(max(width, _MIN_WIDTH), colour=False)
-    if found.waits:
-        _pairs(page, found.waits, found.migrated_bytes)
+    if contention:
+        _pairs(page, contention, migrated_bytes)
     else:
         page.text(_NO_PAIRS, hang=2)
     page.blank()
-    if found.spin:
-        _spin(page, found.spin)
+    if spin:
+        _spin(page, spin)
     else:
         page.text(_NO_SPIN, hang=2)
     page.blank()
-    if found.slow_paths:
-        _slow_paths(page, found.slow_paths, found.migrated_bytes)
+    if slow_paths:
+        _slow_paths(page, slow_paths, migrated_bytes)
     else:
         page.text(_NO_SLOW_PATHS, hang=2)
     page.blank()
-    if found.off_cpu:
-        _off_cpu(page, found.off_cpu, found.migrated_bytes)
+    if off_cpu:
+        _off_cpu(page, off_cpu, migrated_bytes)
     else:
         page.text(_NO_SWITCHES, hang=2)
     return "".join(line.rstrip() + "\n" for line in page.lines)
@@ -202,8 +195,7 @@ def _spin(page: Page, report: SpinReport) -> None:
 
 def _slow_paths(page: Page, rows: Sequence[SlowPath], migrated_bytes: int) -> None:
     """All classes, those never entered, too: a zero was counted."""
-    text = "Slow-path entries (locks not to be had at once, whoever then spun or slept; of the whole machine)"
-    page.text(text, hang=2)
+    page.text("Slow-path entries (locks not to be had at once, whoever then spun or slept; of the whole machine)")
     for row in rows:
         if isinstance(row.entries, Missing):
             page.text(f"{row.lock_class:<16} not counted: {row.entries.reason}", indent=4, hang=2)

@@ -14,6 +14,8 @@ import pytest
 
 from numabench import process, store
 from numabench.errors import ObserveError
+from numabench.host import processes
+from numabench.host.root import LIVE
 from numabench.observe.capture import Perf
 
 if TYPE_CHECKING:
@@ -148,6 +150,29 @@ def test_perf_ends_when_numabench_is_killed(tmp_path: Path) -> None:
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_ctrl_c_during_a_pass_ends_perf_and_leaves_whole_trials(tmp_path: Path) -> None:
+    words = [*WORDS, "--duration", "3s", "--results", str(tmp_path), "--observe", "cpu"]
+    running = process.start([sys.executable, "-m", "numabench", *words])
+    deadline = time.monotonic() + 60
+    perf = 0
+    while not perf and time.monotonic() < deadline:
+        recording = list(tmp_path.glob("*/trials/.tmp-0002-recordings/cpu.data"))
+        found = [pid for pid in processes.tree(LIVE, running.pid) if comm(pid) == "perf"]
+        perf = found[0] if recording and found else 0
+    assert perf
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait(60) == 130
+    assert not Path(f"/proc/{perf}").exists()
+    (path,) = [entry for entry in tmp_path.iterdir() if not entry.name.startswith(".")]
+    run = store.load(path)
+    assert run.ending.status == "interrupted"
+    assert [entry.name for entry in (path / "trials").iterdir()] == [f"{trial.index:04}" for trial in run.trials]
+
+
+def comm(pid: int) -> str:
+    return (LIVE.read_or_none(f"/proc/{pid}/comm") or "").strip()
 
 
 def test_a_perf_that_cannot_start_says_why_in_perfs_words(tmp_path: Path) -> None:

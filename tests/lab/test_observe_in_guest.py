@@ -28,7 +28,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "PYTHONPATH": str(Pa
 def move(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that moves memory from node 0 to node 1 with move_pages(2)."""
     binary = tmp_path_factory.mktemp("move") / "move"
-    process.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(binary), str(MOVE)]).check("gcc")
+    process.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(binary), str(MOVE)]).check("gcc")
     return binary
 
 
@@ -56,9 +56,14 @@ def check_costs(guest: Guest, results: Path, move: Path, *, is_batched: bool) ->
     assert unmap == pytest.approx(remap, rel=0.05)
     assert small["page-table walks"]["per_2mb"] == pytest.approx(1024, rel=0.05)
     flushes = small["TLB flushes"]["per_2mb"]
-    assert flushes < 32 if is_batched else flushes == pytest.approx(512, rel=0.1)
     batches = dict(small["TLB flushes"]["parts"])["arch_tlbbatch_flush"] / (MIB / 2)
-    assert batches == pytest.approx(1 if is_batched else 0, abs=0.25)
+    if is_batched:
+        # A batch flushes page by page where the other CPU does just then something else: with two CPUs, the sampler.
+        assert flushes < 256
+        assert 0.5 <= batches <= 1.25
+    else:
+        assert flushes == pytest.approx(512, rel=0.1)
+        assert batches == pytest.approx(0, abs=0.1)
     huge = costs(guest, results, move, "thp")
     assert huge["rmap lock acquisitions"]["per_2mb"] < 32
     assert huge["rmap lock acquisitions"]["total"] >= MIB

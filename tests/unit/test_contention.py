@@ -17,7 +17,6 @@ from numabench.analysis import contention
 from numabench.analysis.contention import MUTEX, READ, SPIN, WRITE, ContentionEvents, Waits
 from numabench.analysis.lock_names import lock_name
 from numabench.report import locks_text
-from numabench.report.locks_text import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,11 +213,11 @@ def test_a_kernel_that_takes_the_lock_for_reading_does_not_spin() -> None:
 
 
 def test_a_source_that_was_not_recorded_is_never_reported_as_no_contention() -> None:
-    text = locks_text.render(Sources())
+    text = locks_text.render(None, None, None)
     assert text.count("not recorded") == 3
     rows, chains = recorded()
     pairs = contention.report(contention.pair(events(rows[:0])), chains.__getitem__)
-    text = locks_text.render(Sources(pairs))
+    text = locks_text.render(pairs, None, None)
     assert "no waits" in text
     assert "An rwsem is traced only once it has spun in vain" in text
     assert "Spinning (CPU samples in the lock functions): not recorded" in text
@@ -227,7 +226,7 @@ def test_a_source_that_was_not_recorded_is_never_reported_as_no_contention() -> 
 def test_the_report_gives_totals_to_the_nanosecond() -> None:
     rows, chains = recorded()
     report = contention.report(contention.pair(events(rows)), chains.__getitem__)
-    text = locks_text.render(Sources(report, contention.spin(()), migrated_bytes=4 << 20))
+    text = locks_text.render(report, contention.spin(()), None, migrated_bytes=4 << 20)
     total = sum(one_by_one(rows))
     assert f"{total:,} ns in all" in text
     assert "for each 2 MiB migrated: " in text
@@ -241,7 +240,7 @@ def test_the_report_gives_totals_to_the_nanosecond() -> None:
 def test_the_report_fits_its_width_and_gives_whole_call_paths(width: int) -> None:
     rows, chains = recorded()
     report = contention.report(contention.pair(events(rows)), chains.__getitem__)
-    text = locks_text.render(Sources(report, contention.spin(captured("6.12.117-excl.movepages-fork8"))), width)
+    text = locks_text.render(report, contention.spin(captured("6.12.117-excl.movepages-fork8")), None, width=width)
     assert max(map(len, text.splitlines())) <= width
     paths = " ".join(text.split())
     for row in report.by_path[:10]:
@@ -255,7 +254,7 @@ def test_a_gap_in_the_histogram_is_one_line() -> None:
         ),
         lambda _: (),
     )
-    lines = locks_text.render(Sources(one)).splitlines()
+    lines = locks_text.render(one, None, None).splitlines()
     assert "      (the call path is not known)" in lines
     assert [line.split() for line in lines[2:5]] == [
         ["1", "ns", "to", "2", "ns", "1", "#" * 40],

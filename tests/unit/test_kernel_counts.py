@@ -54,6 +54,11 @@ def test_each_2_mb_has_its_locks_flushes_and_walks() -> None:
     assert found["calls of migrate_pages"].per_2mb == 1.0
 
 
+def test_walks_below_a_lock_that_is_held_take_none() -> None:
+    found = costs({**COUNTS, "rmap_walk_locked": 48})["rmap lock acquisitions"]
+    assert (found.total, found.parts) == (2000, (("unmap", 1024), ("remap", 976)))
+
+
 def test_before_5_14_migration_unmaps_by_the_walk_of_reclaim_and_locks_under_another_name() -> None:
     old = {name: count for name, count in COUNTS.items() if name != "try_to_migrate_one"}
     del old["folio_lock_anon_vma_read"]

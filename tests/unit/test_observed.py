@@ -113,10 +113,10 @@ def test_a_killed_runs_unfinished_recording_is_ignored_and_an_ended_ones_removed
 @pytest.mark.parametrize(
     ("quality", "code"),
     [
-        (Quality(100_000, 101, 0, 0.0, is_truncated=False), "lost-samples"),
-        (Quality(100_000, 0, 1, 0.0, is_truncated=False), "throttled"),
-        (Quality(100_000, 0, 0, 0.011, is_truncated=False), "unsymbolised"),
-        (Quality(100_000, 0, 0, None, is_truncated=True), "cut-recording"),
+        (Quality(100_000, 101, 0, 0.0, is_truncated=False), "recording-lost"),
+        (Quality(100_000, 0, 1, 0.0, is_truncated=False), "recording-throttled"),
+        (Quality(100_000, 0, 0, 0.011, is_truncated=False), "recording-unsymbolised"),
+        (Quality(100_000, 0, 0, None, is_truncated=True), "recording-cut"),
     ],
 )
 def test_what_a_recording_lacks_is_a_finding(tmp_path: Path, quality: Quality, code: str) -> None:

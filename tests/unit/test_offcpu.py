@@ -13,7 +13,6 @@ import pytest
 from numabench.analysis import offcpu
 from numabench.analysis.offcpu import Reason, Switches
 from numabench.report import locks_text
-from numabench.report.locks_text import Sources
 
 FIXTURES = Path(__file__).parent.parent / "fixtures/locks"
 SWITCH = re.compile(r"\S+\s+(\d+)\.(\d{9}):\s+sched:sched_switch: prev_pid=(\d+) .*prev_state=(\S+) ==> next_pid=(\d+)")
@@ -75,7 +74,7 @@ def threads_with_unseen_returns(rows: list[tuple[int, int, int, int, int]]) -> s
 def test_a_return_that_was_not_recorded_is_counted_and_not_guessed() -> None:
     off = offcpu.intervals(switches([(0, 5, 0, 1, 0), (30, 5, 0, 1, 0), (40, 0, 5, 0, 0)]))
     assert (off.off_ns.tolist(), off.unseen_returns) == ([10], 1)
-    text = locks_text.render(Sources(off_cpu=offcpu.report(off, lambda _: ("__schedule",))))
+    text = locks_text.render(None, None, offcpu.report(off, lambda _: ("__schedule",)))
     assert "1 time whose end is not in the recording (record all CPUs, with -a)" in " ".join(text.split())
 
 
@@ -131,7 +130,7 @@ def test_a_reason_is_the_lock_the_phase_and_the_path() -> None:
         (asleep, 40, 1),
         (other, 30, 1),
     ]
-    text = locks_text.render(Sources(off_cpu=report))
+    text = locks_text.render(None, None, report)
     assert [(row.key, row.waits.total_ns, row.threads) for row in (*report.by_lock, *report.by_phase)] == [
         (("mutex", "anon_vma"), 40, 1),
         (("remap", "numa hint fault"), 40, 1),

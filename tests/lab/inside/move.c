@@ -2,8 +2,14 @@
  * Run inside a guest with two nodes: touch MIB of memory on node 0 and move all of it to node 1, 512 addresses a call.
  *
  *     move 4k|thp MIB
+ *
+ * A thread spins on CPU 1 meanwhile: the kernel puts off a flush only for memory that another CPU has in use
+ * (should_defer_flush() in mm/rmap.c).
  */
 #define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +20,30 @@
 
 enum { PAGE = 4096, HUGE = 2 << 20, BATCH = 512, MPOL_BIND = 2, MPOL_DEFAULT = 0, MPOL_MF_MOVE = 2 };
 
+static atomic_int spinning, done;
+
+static void pin(int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void *spin(void *unused)
+{
+    pin(1);
+    spinning = 1;
+    while (!done)
+        ;
+    return unused;
+}
+
 int main(int argc, char **argv)
 {
+    pthread_t spinner;
+
     size_t bytes = argc == 3 ? strtoul(argv[2], NULL, 10) << 20 : 0;
     int thp = argc == 3 && !strcmp(argv[1], "thp");
     size_t step = thp ? HUGE : PAGE;
@@ -37,6 +65,11 @@ int main(int argc, char **argv)
     memset(base, 1, bytes);
     if (syscall(SYS_mbind, base, bytes, MPOL_DEFAULT, NULL, 0, 0))
         return 1;
+    pin(0);
+    if (pthread_create(&spinner, NULL, spin, NULL))
+        return 1;
+    while (!spinning)
+        sched_yield();
     for (size_t at = 0; at < bytes;) {
         unsigned long count = 0;
 
@@ -50,6 +83,8 @@ int main(int argc, char **argv)
         for (unsigned long i = 0; i < count; i++)
             moved += status[i] == 1;
     }
+    done = 1;
+    pthread_join(spinner, NULL);
     fprintf(stderr, "moved %zu of %zu\n", moved, bytes / step);
     return moved != bytes / step;
 }
