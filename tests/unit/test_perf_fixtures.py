@@ -91,21 +91,31 @@ def kernel_part(frames: Frames) -> Frames:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_every_chain_of_every_thread_is_that_of_perf_script(name: str, unpacked: Path) -> None:
+def test_every_kernel_chain_of_every_thread_is_that_of_perf_script(name: str, unpacked: Path) -> None:
     profile = profile_of(name, unpacked)
-    has_user = "deferred" not in name  # not read yet: Stats.deferred_chains counts them
-    ours: Counter[tuple[str, int, tuple[int, ...], int]] = Counter()
+    ours: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
     for group in profile.groups:
         kernel = profile.kernel_chains[int(group["kernel"])].tolist()
-        user = profile.user_chains[int(group["user"])].tolist()
-        key = (profile.events[group["event"]].name, int(group["tid"]), tuple(kernel), len(user) if has_user else 0)
-        ours[key] += int(group["count"])
-    theirs: Counter[tuple[str, int, tuple[int, ...], int]] = Counter()
-    for _, tid, _, event, frames in printed(name):
-        # Of a user's frame perf prints the offset in the file that is mapped there.
-        kernel = [address for address, _ in kernel_part(frames)]
-        theirs[event, tid, tuple(kernel), len(frames) - len(kernel) if has_user else 0] += 1
+        ours[profile.events[group["event"]].name, int(group["tid"]), tuple(kernel)] += int(group["count"])
+    theirs = Counter(
+        (event, tid, tuple(address for address, _ in kernel_part(frames))) for _, tid, _, event, frames in printed(name)
+    )
     assert theirs.total() > 30
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDINGS if "deferred" not in name])
+def test_every_chain_has_as_many_user_frames_as_in_perf_script(name: str, unpacked: Path) -> None:
+    profile = profile_of(name, unpacked)
+    ours: Counter[tuple[str, int, int]] = Counter()
+    for event in profile.events:
+        for frames, count in profile.tree(event, kallsyms=None).stacks():
+            kernel = frames.count("[kernel]")
+            ours[event.name, kernel, len(frames) - kernel] += count
+    theirs: Counter[tuple[str, int, int]] = Counter()
+    for *_, event, frames in printed(name):
+        kernel = len(kernel_part(frames))
+        theirs[event, kernel, len(frames) - kernel] += 1
     assert ours == theirs
 
 
