@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from numabench.analysis.callchain import KERNEL, Stack
 from numabench.analysis.contention import ContentionEvents
@@ -11,7 +11,6 @@ from numabench.analysis.offcpu import Switches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from numabench.perf import Event, Kallsyms, Profile
@@ -26,28 +25,9 @@ _BARE_KERNEL = "[kernel]"
 _MARK = "\0"
 
 
-class _MarkedSymbols:
-    """Kernel symbols whose names carry their module behind a mark, which no name of a user's function can hold."""
-
-    def __init__(self, kallsyms: Kallsyms) -> None:
-        self._kallsyms = kallsyms
-
-    def __len__(self) -> int:
-        return len(self._kallsyms)
-
-    def resolve(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        return self._kallsyms.resolve(addresses)
-
-    def name(self, number: int) -> str:
-        return f"{self._kallsyms.name(number)}{_MARK}{self._kallsyms.module(number)}"
-
-
 def sampled_events(profile: Profile) -> tuple[Event, ...]:
     """The events that have samples, in the order of the recording."""
-    import numpy as np
-
-    numbers = set(np.unique(profile.groups["event"]).tolist())
-    return tuple(event for event in profile.events if event.number in numbers)
+    return profile.sampled_events
 
 
 def cpu_event(profile: Profile) -> Event | None:
@@ -57,8 +37,8 @@ def cpu_event(profile: Profile) -> Event | None:
 
 def stacks(profile: Profile, event: Event, kallsyms: Kallsyms | None) -> tuple[Stack, ...]:
     """The distinct stacks of an event by command; without symbols the kernel's frames are `[kernel]`."""
-    marked = None if kallsyms is None else cast("Kallsyms", _MarkedSymbols(kallsyms))
-    tree = profile.tree(event, kallsyms=marked, comm=True)
+    # A NUL, which no name of a user's function can hold, tells what is the kernel's.
+    tree = profile.tree(event, kallsyms=kallsyms, comm=True, modules=True)
     names = [name.partition(_MARK) for name in tree.names]
     is_kernel = [bool(mark) or name == _BARE_KERNEL for name, mark, _ in names]
     counts, periods = tree.count.tolist(), tree.period.tolist()

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "folded.h"
 #include "perfdata.h"
+#include "stacks.h"
 
 enum { EVENTS = 3, MAX_BYTES = 1 << 20, MAX_DAMAGE = 40 };
 
@@ -44,14 +46,32 @@ static uint64_t sum(struct perfdata_span span, size_t item_bytes)
     return total;
 }
 
-static uint64_t walk(const struct perfdata *data)
+static uint64_t walk(struct perfdata *data)
 {
-    uint64_t count, total = sum(perfdata_texts(data), 1);
+    uint64_t count, total = sum(perfdata_texts(data), 1), places, files;
     uint64_t kernel_chains = perfdata_kernel_chains(data).count, user_chains = perfdata_user_chains(data).count;
+    uint64_t texts = perfdata_texts(data).count;
+    struct perfdata_span users = perfdata_user_chains(data);
+    const struct perfdata_place *place = perfdata_places(data, &places);
+    const struct perfdata_file *file = perfdata_files(data, &files);
     const struct perfdata_group *groups = perfdata_groups(data, &count);
 
     for (uint64_t i = 0; i < count; i++) {
-        if (groups[i].kernel >= kernel_chains || groups[i].user >= user_chains || groups[i].event >= EVENTS)
+        if (groups[i].kernel >= kernel_chains || groups[i].user >= user_chains || groups[i].event >= EVENTS ||
+            groups[i].comm >= texts)
+            abort();
+        total += groups[i].count;
+    }
+    for (uint64_t i = 0; i < users.starts[users.count]; i++) {
+        if (((const uint32_t *)users.items)[i] >= places)
+            abort();
+    }
+    for (uint64_t i = 0; i < places; i++) {
+        if (place[i].file >= files)
+            abort();
+    }
+    for (uint64_t i = 0; i < files; i++) {
+        if (file[i].name >= texts || file[i].build_id >= texts)
             abort();
     }
     for (uint32_t event = 0; event < EVENTS; event++) {
@@ -66,12 +86,39 @@ static uint64_t walk(const struct perfdata *data)
         for (uint64_t i = 0; i < raw_bytes; i++)
             total += raw[i];
     }
-    return total + sum(perfdata_kernel_chains(data), 8) + sum(perfdata_user_chains(data), 8);
+    return total + sum(perfdata_kernel_chains(data), 8);
 }
 
-static void feed(struct perfdata *data, const uint8_t *bytes, size_t size, uint64_t *state)
+/* Name everything, make the tree and its text: the samples in it are those that were counted. */
+static void fold(struct perfdata *data, uint64_t *state)
 {
-    struct perfdata_lane *lane = perfdata_lane_new();
+    struct stacks *stacks = stacks_new(data, next_random(state));
+    struct calltree *tree = calltree_new(next_random(state));
+    struct folded *folded = NULL;
+    char text[4096];
+    int64_t size;
+
+    if (!stacks || !tree || stacks_name_kernel(stacks, NULL, 0) < 0 || stacks_name_comms(stacks) < 0)
+        abort();
+    while (stacks_next_file(stacks) != STACKS_NONE) {
+        if (stacks_name_file(stacks, NULL, NULL, 0, (const uint8_t *)"a;b", 3) < 0)
+            abort();
+    }
+    for (uint32_t odd = 0; (odd = stacks_odd_name(stacks, odd)) != STACKS_NONE && odd < 10; odd++)
+        stacks_show(stacks, odd, (const uint8_t *)"odd", 3);
+    if (stacks_build(stacks, tree, STACKS_ALL_EVENTS, STACKS_USER | STACKS_COMM, NULL) < 0)
+        abort();
+    folded = folded_new(tree, stacks_names(stacks));
+    while (folded && (size = folded_next(folded, text, sizeof(text))) > 0 && size <= (int64_t)sizeof(text))
+        ;
+    folded_free(folded);
+    calltree_free(tree);
+    stacks_free(stacks);
+}
+
+static void feed_lane(struct perfdata *data, struct perfdata_lane *lane, const uint8_t *bytes, size_t size,
+                      uint64_t *state)
+{
     size_t at = 0, used;
 
     while (lane && at < size) {
@@ -91,16 +138,31 @@ static void feed(struct perfdata *data, const uint8_t *bytes, size_t size, uint6
             abort();
         if (status < 0)
             break;
+        if (status == PERFDATA_ROUND && perfdata_round(data) < 0)
+            abort();
         at += used;
     }
     perfdata_lane_free(lane);
 }
 
+/* In one way through the bytes, or the records about tasks first and then the samples. */
+static void feed(struct perfdata *data, const uint8_t *bytes, size_t size, uint64_t *state)
+{
+    if (next_random(state) % 2) {
+        feed_lane(data, perfdata_lane_new(PERFDATA_SIDEBAND | PERFDATA_SAMPLES | PERFDATA_PACKED), bytes, size, state);
+        return;
+    }
+    feed_lane(data, perfdata_lane_new(PERFDATA_SIDEBAND | PERFDATA_PACKED), bytes, size, state);
+    if (perfdata_settle(data) < 0)
+        abort();
+    feed_lane(data, perfdata_lane_new(PERFDATA_SAMPLES), bytes, size, state);
+}
+
 static void run(const uint8_t *original, size_t size, uint64_t *state)
 {
     static const uint64_t kept = 0x1FFFF; /* every bit up to PERF_SAMPLE_IDENTIFIER */
-    static const struct perfdata_epoch epochs[] = {{.tid = 7, .time_ns = 5}, {.tid = 8, .time_ns = 900}};
-    struct perfdata *data = perfdata_new((int)(next_random(state) % 2), 1, 1, next_random(state));
+    struct perfdata *data = perfdata_new((int)(next_random(state) % 2), next_random(state) % 8 != 0,
+                                         (int)(next_random(state) % 2), next_random(state));
     uint64_t type = next_random(state) % 4 ? 0x4C7 | 1 << 5 | 1 << 8 : next_random(state) & kept;
     uint64_t events = 1 + next_random(state) % EVENTS;
     uint8_t *bytes = malloc(size);
@@ -116,11 +178,10 @@ static void run(const uint8_t *original, size_t size, uint64_t *state)
         perfdata_add_event(data, &layout);
         perfdata_add_id(data, event + 1, event);
     }
-    if (next_random(state) % 2)
-        perfdata_set_epochs(data, epochs, 2);
     feed(data, bytes, size, state);
     if (walk(data) == 1)
         putchar('\n');
+    fold(data, state);
     perfdata_free(data);
     free(bytes);
 }

@@ -14,6 +14,7 @@ from numabench import process
 
 RUNS = 3000
 SOURCES = Path(__file__).parents[2] / "c_ext"
+NAMES = ("intern", "layout", "tasks", "chains", "perfdata", "calltree", "kallsyms", "elf_symbols", "stacks", "folded")
 FLAGS = ("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsanitize=address,undefined")
 
 
@@ -22,7 +23,7 @@ def fuzzer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if not process.find_program(request.param):
         pytest.skip(f"{request.param} is not installed")
     program = tmp_path_factory.mktemp("fuzz") / "perfdata_fuzz"
-    sources = (Path(__file__).with_name("perfdata_fuzz.c"), SOURCES / "perfdata.c", SOURCES / "intern.c")
+    sources = (Path(__file__).with_name("perfdata_fuzz.c"), *(SOURCES / f"{name}.c" for name in NAMES))
     # Records may begin at any byte of a part: the parser copies those, so that no word is read unaligned.
     argv = (request.param, *FLAGS, "-fno-sanitize-recover=all", f"-I{SOURCES}", *map(str, sources), "-o", str(program))
     process.run(argv).check("compiling the fuzzer")
@@ -43,6 +44,7 @@ def records() -> bytes:
         written.record(66, struct.pack("<II", 24, 0)) + bytes(24),
         written.record(71, struct.pack("<QQ", 16, 0) + bytes(24)) + bytes(16),
         written.record(81, bytes(37)),
+        written.record(68, b""),
         event.sample(Sample(raw=bytes(60000 // 8 * 8 + 4))),
     ]
     return b"".join(parts * 2)
