@@ -32,6 +32,10 @@ int chains_init(struct chains *chains, uint64_t seed)
     chains->seen = calloc(FIRST_SEEN, sizeof(*chains->seen));
     chains->seen_mask = FIRST_SEEN - 1;
     chains->places = malloc(MOST_WORDS * sizeof(*chains->places));
+    chains->recent_kernel = calloc(CHAIN_RECENT, sizeof(*chains->recent_kernel));
+    chains->recent_user = calloc(CHAIN_RECENT, sizeof(*chains->recent_user));
+    if (!chains->recent_kernel || !chains->recent_user)
+        return -1;
     if (!chains->seen || !chains->places || sequences_init(&chains->kernel) < 0 || sequences_init(&chains->user) < 0)
         return -1;
     return 0;
@@ -41,6 +45,8 @@ void chains_free(struct chains *chains)
 {
     free(chains->seen);
     free(chains->places);
+    free(chains->recent_kernel);
+    free(chains->recent_user);
     free(chains->groups.items);
     free(chains->group_index.slots);
     sequences_free(&chains->kernel);
@@ -49,45 +55,56 @@ void chains_free(struct chains *chains)
 
 /*
  * The NH hash of UMAC (J. Black et al., CRYPTO 1999) with words of 64 bits: whatever two different sequences of one
- * length are, they have one digest with a chance of 2^-64 over the keys, which are drawn anew for each reading. The
- * lengths are part of what is hashed.
+ * length are, they have one digest with a chance of 2^-64 over the keys, which are drawn anew for each reading. So have
+ * two sums of such digests under keys of their own; the lengths are among what is summed. A digest is an identity.
  */
-static inline void digest_words(const struct chains *chains, wide *sum, size_t *key, struct chain_part part)
+static inline wide digest_words(const uint64_t *keys, struct chain_part part)
 {
-    const uint64_t *keys = chains->keys;
+    size_t key = 0, i = 0;
+    wide sum = 0;
 
-    for (size_t i = 0; i + 2 <= part.count; i += 2, *key += 2) {
-        if (*key == CHAIN_KEYS) { /* a longer chain is hashed in blocks, whose digests are a polynomial's terms */
-            *sum *= (wide)keys[0] << 64 | keys[1] | 1;
-            *key = 0;
+    for (; i + 2 <= part.count; i += 2, key += 2) {
+        if (key == CHAIN_KEYS) { /* a longer chain is hashed in blocks, whose digests are a polynomial's terms */
+            sum *= (wide)keys[0] << 64 | keys[1] | 1;
+            key = 0;
         }
-        *sum += (wide)(part.words[i] + keys[*key]) * (part.words[i + 1] + keys[*key + 1]);
+        sum += (wide)(part.words[i] + keys[key]) * (part.words[i + 1] + keys[key + 1]);
     }
-    if (part.count % 2) {
-        if (*key == CHAIN_KEYS) {
-            *sum *= (wide)keys[0] << 64 | keys[1] | 1;
-            *key = 0;
-        }
-        *sum += (wide)(part.words[part.count - 1] + keys[*key]) * keys[*key + 1];
-        *key += 2;
+    if (i == part.count)
+        return sum;
+    if (key == CHAIN_KEYS) {
+        sum *= (wide)keys[0] << 64 | keys[1] | 1;
+        key = 0;
     }
+    return sum + (wide)(part.words[i] + keys[key]) * keys[key + 1];
 }
 
-static inline struct chain_digest digest_of(const struct chains *chains, uint32_t event, uint32_t state,
-                                            struct chain_part kernel, struct chain_part user)
+static inline struct chain_digest digest(wide sum)
 {
-    uint64_t who = (uint64_t)event << 32 | state, lengths = (uint64_t)kernel.count << 32 | user.count;
-    wide sum = (wide)(who + chains->keys[CHAIN_KEYS]) * (lengths + chains->keys[CHAIN_KEYS + 1]);
-    size_t key = 0;
-
-    digest_words(chains, &sum, &key, kernel);
-    digest_words(chains, &sum, &key, user);
     return (struct chain_digest){(uint64_t)sum, (uint64_t)(sum >> 64)};
 }
 
-static inline size_t seen_slot(const struct chains *chains, struct chain_digest digest)
+static inline void set_digests(const struct chains *chains, struct chain_sample *sample)
 {
-    return ((digest.low ^ digest.high) * UINT64_C(0x9E3779B97F4A7C15) >> 40) & chains->seen_mask;
+    const uint64_t *rest = chains->keys + 2 * CHAIN_KEYS;
+    uint64_t who = (uint64_t)sample->event << 32 | sample->state;
+    uint64_t lengths = (uint64_t)sample->kernel.count << 32 | sample->user.count;
+    wide kernel = digest_words(chains->keys, sample->kernel);
+    wide user = digest_words(chains->keys + CHAIN_KEYS, sample->user);
+
+    sample->kernel_digest = digest(kernel);
+    sample->user_digest = digest(user);
+    sample->digest = digest(kernel + user + (wide)(who + rest[0]) * (lengths + rest[1]));
+}
+
+static inline int is_same(struct chain_digest a, struct chain_digest b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
+static inline size_t seen_slot(const struct chains *chains, struct chain_digest of)
+{
+    return ((of.low ^ of.high) * UINT64_C(0x9E3779B97F4A7C15) >> 40) & chains->seen_mask;
 }
 
 static void flush(struct chains *chains, struct chain_seen *seen)
@@ -137,12 +154,12 @@ static int make_room(struct chains *chains)
         chains_flush(chains);
         return 0;
     }
-    chains->seen = calloc(old * 4, sizeof(*chains->seen));
+    chains->seen = calloc(old * 2, sizeof(*chains->seen));
     if (!chains->seen) {
         chains->seen = before;
         return -1;
     }
-    chains->seen_mask = old * 4 - 1;
+    chains->seen_mask = old * 2 - 1;
     for (size_t i = 0; i < old; i++) {
         size_t at = seen_slot(chains, before[i].digest);
 
@@ -183,66 +200,137 @@ static int64_t find_or_add_group(struct chains *chains, const struct perfdata_gr
     return (int64_t)chains->groups.count++;
 }
 
-static int64_t user_chain(struct chains *chains, struct tasks *tasks, uint32_t space, struct chain_part user)
+static inline struct chain_recent *recent_of(const struct chains *chains, struct chain_recent *table,
+                                             struct chain_digest of, uint32_t space)
 {
-    for (size_t i = 0; i < user.count; i++) {
-        int64_t place = tasks_place(tasks, space, user.words[i]);
+    return &table[hash_mix(of.low ^ chains->seed, of.high + space) >> 32 & (CHAIN_RECENT - 1)];
+}
+
+static int64_t kernel_chain(struct chains *chains, const struct chain_sample *sample)
+{
+    struct chain_recent *recent = recent_of(chains, chains->recent_kernel, sample->kernel_digest, 0);
+    int64_t number;
+
+    if (!sample->kernel.count)
+        return 0;
+    if (recent->number && recent->count == sample->kernel.count && is_same(recent->digest, sample->kernel_digest))
+        return recent->number;
+    number = sequences_words(&chains->kernel, chains->seed, sample->kernel.words, sample->kernel.count);
+    if (number > 0)
+        *recent = (struct chain_recent){sample->kernel_digest, (uint32_t)sample->kernel.count, 0, (uint32_t)number};
+    return number;
+}
+
+static int64_t user_chain(struct chains *chains, struct tasks *tasks, uint32_t space, const struct chain_sample *sample)
+{
+    struct chain_recent *recent = recent_of(chains, chains->recent_user, sample->user_digest, space);
+    int64_t number;
+
+    if (!sample->user.count)
+        return 0;
+    if (recent->number && recent->count == sample->user.count && recent->space == space &&
+        is_same(recent->digest, sample->user_digest))
+        return recent->number;
+    for (size_t i = 0; i < sample->user.count; i++) {
+        int64_t place = tasks_place(tasks, space, sample->user.words[i]);
 
         if (place < 0)
             return -1;
         chains->places[i] = (uint32_t)place;
     }
-    return sequences_numbers(&chains->user, chains->seed, chains->places, user.count);
+    number = sequences_numbers(&chains->user, chains->seed, chains->places, sample->user.count);
+    if (number > 0)
+        *recent = (struct chain_recent){sample->user_digest, (uint32_t)sample->user.count, space, (uint32_t)number};
+    return number;
 }
 
-static int64_t group_of(struct chains *chains, struct tasks *tasks, uint32_t event, uint32_t state,
-                        struct chain_part kernel, struct chain_part user)
+static int64_t group_of(struct chains *chains, struct tasks *tasks, const struct chain_sample *sample)
 {
-    struct perfdata_group key = {.event = event, .first_ns = UINT64_MAX};
-    struct pair who = state < tasks->states.items.count ? *pairs_at(&tasks->states, state) : (struct pair){0, 0};
-    int64_t kernel_chain = sequences_words(&chains->kernel, chains->seed, kernel.words, kernel.count);
-    int64_t user_number = user_chain(chains, tasks, (uint32_t)who.b, user);
+    struct perfdata_group key = {.event = sample->event, .first_ns = UINT64_MAX};
+    struct pair who = {0, 0};
+    int64_t kernel, user;
 
-    if (kernel_chain < 0 || user_number < 0)
+    if (sample->state < tasks->states.items.count)
+        who = *pairs_at(&tasks->states, sample->state);
+    kernel = kernel_chain(chains, sample);
+    user = user_chain(chains, tasks, (uint32_t)who.b, sample);
+    if (kernel < 0 || user < 0)
         return -1;
     key.pid = (uint32_t)(who.a >> 32);
     key.tid = (uint32_t)who.a;
     key.comm = (uint32_t)(who.b >> 32);
-    key.kernel = (uint32_t)kernel_chain;
-    key.user = (uint32_t)user_number;
+    key.kernel = (uint32_t)kernel;
+    key.user = (uint32_t)user;
     return find_or_add_group(chains, &key);
 }
 
-int64_t chains_count(struct chains *chains, struct tasks *tasks, uint32_t event, uint32_t state,
-                     struct chain_part kernel, struct chain_part user, uint64_t time_ns, uint64_t period)
+static inline struct chain_seen *next_seen(const struct chains *chains, struct chain_seen *seen)
 {
-    struct chain_digest digest = digest_of(chains, event, state, kernel, user);
-    struct chain_seen *seen = &chains->seen[seen_slot(chains, digest)];
-    int64_t group;
+    return seen == &chains->seen[chains->seen_mask] ? chains->seen : seen + 1;
+}
 
-    while (seen->entry) {
-        if (seen->digest.low == digest.low && seen->digest.high == digest.high) {
-            seen->period += period;
-            if (time_ns < seen->first_ns)
-                seen->first_ns = time_ns;
-            if (time_ns > seen->last_ns)
-                seen->last_ns = time_ns;
-            if (++seen->count == UINT32_MAX) {
-                flush(chains, seen);
-                seen->count = 0;
-                seen->period = 0;
-            }
-            return seen->entry - 1;
-        }
-        seen = seen == &chains->seen[chains->seen_mask] ? chains->seen : seen + 1;
-    }
-    group = group_of(chains, tasks, event, state, kernel, user);
+static int64_t count_new(struct chains *chains, struct tasks *tasks, const struct chain_sample *sample)
+{
+    int64_t group = group_of(chains, tasks, sample);
+    struct chain_seen *seen;
+
     if (group < 0 || make_room(chains) < 0)
         return -1;
-    seen = &chains->seen[seen_slot(chains, digest)];
+    seen = &chains->seen[seen_slot(chains, sample->digest)];
     while (seen->entry)
-        seen = seen == &chains->seen[chains->seen_mask] ? chains->seen : seen + 1;
-    *seen = (struct chain_seen){digest, period, time_ns, time_ns, 1, (uint32_t)group + 1};
+        seen = next_seen(chains, seen);
+    *seen =
+        (struct chain_seen){sample->digest, sample->period, sample->time_ns, sample->time_ns, 1, (uint32_t)group + 1};
     chains->seen_count++;
     return group;
+}
+
+static inline int64_t count(struct chains *chains, struct tasks *tasks, const struct chain_sample *sample)
+{
+    struct chain_seen *seen = &chains->seen[seen_slot(chains, sample->digest)];
+
+    for (; seen->entry; seen = next_seen(chains, seen)) {
+        if (!is_same(seen->digest, sample->digest))
+            continue;
+        seen->period += sample->period;
+        if (sample->time_ns < seen->first_ns)
+            seen->first_ns = sample->time_ns;
+        if (sample->time_ns > seen->last_ns)
+            seen->last_ns = sample->time_ns;
+        if (++seen->count == UINT32_MAX) {
+            flush(chains, seen);
+            seen->count = 0;
+            seen->period = 0;
+        }
+        return seen->entry - 1;
+    }
+    return count_new(chains, tasks, sample);
+}
+
+int64_t chains_count(struct chains *chains, struct tasks *tasks, struct chain_sample *sample)
+{
+    set_digests(chains, sample);
+    return count(chains, tasks, sample);
+}
+
+int chains_drain(struct chains *chains, struct tasks *tasks)
+{
+    uint32_t waiting = chains->waiting_count;
+
+    chains->waiting_count = 0;
+    for (uint32_t i = 0; i < waiting; i++) {
+        if (count(chains, tasks, &chains->waiting[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int chains_push(struct chains *chains, struct tasks *tasks, const struct chain_sample *sample)
+{
+    struct chain_sample *waiting = &chains->waiting[chains->waiting_count++];
+
+    *waiting = *sample;
+    set_digests(chains, waiting);
+    __builtin_prefetch(&chains->seen[seen_slot(chains, waiting->digest)]);
+    return chains->waiting_count < CHAIN_WAITING ? 0 : chains_drain(chains, tasks);
 }

@@ -49,7 +49,7 @@ enum {
     MISC_COMM_EXEC = 1 << 13,
     MISC_MMAP_BUILD_ID = 1 << 14,
 };
-enum { HEADER_BYTES = 8 };
+enum { HEADER_BYTES = 8, LINE_BYTES = 64, AHEAD_BYTES = 4096 };
 
 struct header {
     uint32_t type;
@@ -242,6 +242,7 @@ static int take_sample(struct perfdata *data, const struct header *header, const
 {
     int64_t number = event_of(&data->events, words, count, 1), state = 0, group;
     struct chain_part kernel = {NULL, 0}, user = {NULL, 0};
+    struct chain_sample sample;
     struct perfdata_row row = {0};
     const uint8_t *raw = NULL;
     struct event *event;
@@ -295,14 +296,15 @@ static int take_sample(struct perfdata *data, const struct header *header, const
         state = tasks_state(&data->tasks, row.pid, row.tid, row.time_ns, user.count != 0);
     if (state < 0)
         return NO_MEMORY;
-    group = chains_count(&data->chains, &data->tasks, (uint32_t)number, (uint32_t)state, kernel, user, row.time_ns,
-                         row.period);
-    if (group < 0)
-        return NO_MEMORY;
+    sample = (struct chain_sample){kernel,          user,   row.time_ns, row.period, (uint32_t)number,
+                                   (uint32_t)state, {0, 0}, {0, 0},      {0, 0}};
     data->stats.samples++;
     event->samples++;
     if (!(event->layout.keep & PERFDATA_ROWS))
-        return TAKEN;
+        return chains_push(&data->chains, &data->tasks, &sample) < 0 ? NO_MEMORY : TAKEN;
+    group = chains_count(&data->chains, &data->tasks, &sample);
+    if (group < 0)
+        return NO_MEMORY;
     row.group = (uint32_t)group;
     row.cpu = event->cpu != NO_WORD ? low_half(words[event->cpu]) : UINT32_MAX;
     return keep_row(event, &row, raw);
@@ -574,7 +576,13 @@ static int pass_outside(struct perfdata_lane *lane, const uint8_t *bytes, size_t
     return PERFDATA_OUTSIDE;
 }
 
-int perfdata_feed(struct perfdata *data, struct perfdata_lane *lane, const uint8_t *bytes, size_t size, size_t *used)
+/* Whether a record's words will not stay: it was in two parts, or began where no word can. */
+static inline int is_copied(const struct perfdata_lane *lane, const uint8_t *record)
+{
+    return record == (const uint8_t *)lane->held || (uintptr_t)record % sizeof(uint64_t);
+}
+
+static int feed(struct perfdata *data, struct perfdata_lane *lane, const uint8_t *bytes, size_t size, size_t *used)
 {
     int corrupt = 0;
 
@@ -592,8 +600,14 @@ int perfdata_feed(struct perfdata *data, struct perfdata_lane *lane, const uint8
             return PERFDATA_CORRUPT;
         if (!record)
             return PERFDATA_MORE;
+        for (size_t ahead = AHEAD_BYTES; ahead < AHEAD_BYTES + 4 * LINE_BYTES; ahead += LINE_BYTES)
+            __builtin_prefetch(
+                (const void *)((uintptr_t)record +
+                               ahead)); /* pages are not in a row in memory: the CPU does not see it coming */
         lane->taken_bytes += size_of(record);
         taken = take_record(data, lane, record, size_of(record));
+        if (is_copied(lane, record) && chains_drain(&data->chains, &data->tasks) < 0)
+            return PERFDATA_NO_MEMORY;
         if (taken == NO_MEMORY)
             return PERFDATA_NO_MEMORY;
         if (taken == MALFORMED && counts_malformed(lane, record))
@@ -610,6 +624,13 @@ int perfdata_feed(struct perfdata *data, struct perfdata_lane *lane, const uint8
 const struct perfdata_stats *perfdata_stats(const struct perfdata *data)
 {
     return &data->stats;
+}
+
+int perfdata_feed(struct perfdata *data, struct perfdata_lane *lane, const uint8_t *bytes, size_t size, size_t *used)
+{
+    int status = feed(data, lane, bytes, size, used);
+
+    return chains_drain(&data->chains, &data->tasks) < 0 ? PERFDATA_NO_MEMORY : status;
 }
 
 uint64_t perfdata_samples(const struct perfdata *data, uint32_t event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003  typer reads it
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from numabench.cli.report import DEFAULT_RESULTS
-from numabench.errors import ResultError, UsageError
+from numabench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numabench.analysis.callchain import Stack
-    from numabench.perf import Event, Profile
+    from numabench.perf import Event
 
 
 class Style(StrEnum):
@@ -56,27 +55,26 @@ def callgraph(
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
     """Show where a recording's samples are: the functions, and who called them."""
+    from numabench.cli import folded as folded_alone
     from numabench.cli import recordings
 
     _check(least, phase)
     exports = {"folded": folded, "speedscope": speedscope, "csv": csv, "svg": svg}
     wanted = {name: path for name, path in exports.items() if path is not None}
+    if set(wanted) == {"folded"} and comm is phase is symbol is None:
+        folded_alone.export(recording, wanted["folded"], event=event, kallsyms=kallsyms, parity=parity, results=results)
+        return
     from numabench.analysis.recorded import stacks
 
-    profiles = [(path, recordings.load(path, parity=parity)) for path in recordings.find(results, recording)]
-    sampled = [(path, profile, found) for path, profile in profiles for found in _events(profile, event)]
-    if not sampled:
-        raise ResultError(
-            f"{recording} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`"
-        )
-    if wanted and len(sampled) > 1:
-        names = ", ".join(found.name for _, _, found in sampled)
-        raise UsageError(f"{recording} has several events to export: {names}", "choose one with --event")
+    sampled = recordings.sampled(results, recording, event=event, parity=parity)
+    if wanted:
+        recordings.only(recording, sampled)
     for path, profile, found in sampled:
         everything = stacks(profile, found, recordings.symbols(profile, path, kallsyms))
         chosen = _select(everything, comm, phase, symbol)
         for name, target in wanted.items():
-            _write(target, _exported(name, chosen, everything, found.name))
+            text = _exported(name, chosen, everything, found.name)
+            recordings.write(target, (text.encode(errors="backslashreplace"),))
         if not wanted:
             _draw(found, everything, chosen, str(style), callers, children, least / 100)
 
@@ -90,15 +88,6 @@ def _check(least: float, phase: str | None) -> None:
 
     if phase not in {*PHASES, OUTSIDE}:
         raise UsageError(f"there is no phase {phase!a}", "there are " + ", ".join((*PHASES, OUTSIDE)))
-
-
-def _events(profile: Profile, name: str | None) -> tuple[Event, ...]:
-    from numabench.analysis.recorded import sampled_events
-
-    events = sampled_events(profile)
-    return (
-        events if name is None else tuple(found for found in events if name in {found.name, found.name.split(":")[0]})
-    )
 
 
 def _select(stacks: Sequence[Stack], comm: str | None, phase: str | None, symbol: str | None) -> Sequence[Stack]:
@@ -168,14 +157,3 @@ def _exported(name: str, chosen: Sequence[Stack], everything: Sequence[Stack], e
 
     total = total_weight(everything)
     return calltree_csv.render(calltree.build(chosen, inclusive=True, min_share=0, total_weight=total))
-
-
-def _write(target: Path, text: str) -> None:
-    if str(target) == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ResultError(f"cannot write {target}: {error.strerror}", "name a file that can be written") from None
-    print(f"numabench: written to {target}", file=sys.stderr)

@@ -31,7 +31,7 @@ def locks(
     off_cpu: OffCpuReport | None = None
     pages = 0
     for path in recordings.find(results, recording):
-        profile = recordings.load(path, rows=recorded.PAIRED)
+        profile = recordings.load(path, rows=recorded.PAIRED, user=False)
         symbols = recordings.symbols(profile, path, kallsyms)
         chains = recorded.kernel_chains(profile, symbols)
         events, switches = recorded.contention_events(profile), recorded.switches(profile)

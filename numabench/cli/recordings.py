@@ -6,17 +6,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numabench.errors import ResultError
+from numabench.errors import ResultError, UsageError
 from numabench.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Sequence
 
-    from numabench.perf import Kallsyms, Profile
+    from numabench.perf import Event, Kallsyms, Profile
 
 _RUN_FILE = "run.json"
 # Beyond this share, what was lost may change what the rest says.
 _LOST_SHARE = 0.001
+DEFAULT_RESULTS = Path("results")
 
 
 def find(results: Path, word: str) -> tuple[Path, ...]:
@@ -24,11 +25,11 @@ def find(results: Path, word: str) -> tuple[Path, ...]:
 
     Raises `ResultError` where there is none.
     """
-    from numabench import store
-
     path = Path(word)
     if path.exists() and not (path / _RUN_FILE).is_file():
         return (path,)
+    from numabench import store
+
     run = store.find(results, word)
     found = tuple(sorted(run.rglob("*.data")))
     if not found:
@@ -36,11 +37,11 @@ def find(results: Path, word: str) -> tuple[Path, ...]:
     return found
 
 
-def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Profile:
-    """Read a recording, and say on stderr what of it is missing."""
+def load(path: Path, *, rows: Collection[str] = (), user: bool = True, parity: bool = False) -> Profile:
+    """Read a recording, and say on stderr what of it is missing. Threads of one name are counted together."""
     from numabench import perf
 
-    profile = perf.load(path, rows=rows, parity=parity)
+    profile = perf.load(path, rows=rows, user=user, threads=False, parity=parity)
     stats = profile.stats
     told = (
         (stats.truncated, "the file ends early: it was read as far as it goes"),
@@ -62,6 +63,33 @@ def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Pro
     return profile
 
 
+def sampled(
+    results: Path, word: str, *, event: str | None = None, parity: bool = False
+) -> tuple[tuple[Path, Profile, Event], ...]:
+    """The recordings that a word means, each with an event that has samples: with every one, or with those of a name.
+
+    Raises `ResultError` where there is none.
+    """
+    profiles = [(path, load(path, parity=parity)) for path in find(results, word)]
+    found = tuple(
+        (path, profile, one)
+        for path, profile in profiles
+        for one in profile.sampled_events
+        if event is None or event in {one.name, one.name.split(":")[0]}
+    )
+    if not found:
+        raise ResultError(f"{word} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`")
+    return found
+
+
+def only(word: str, found: Sequence[tuple[Path, Profile, Event]]) -> tuple[Path, Profile, Event]:
+    """The one of several that is to be exported. Raises `UsageError` where there are more."""
+    if len(found) > 1:
+        names = ", ".join(event.name for _, _, event in found)
+        raise UsageError(f"{word} has several events to export: {names}", "choose one with --event")
+    return found[0]
+
+
 def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | None:
     """The kernel's symbols: those the user names, those saved beside the recording, or where perf keeps them.
 
@@ -70,7 +98,7 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
     """
     from numabench.perf import PerfDataError
 
-    if not len(profile.kernel_chains.addresses):
+    if not profile.has_kernel_chains:
         return None
     if kallsyms is not None:
         return profile.kallsyms(kallsyms)
@@ -79,3 +107,17 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
     except PerfDataError as error:
         print(f"numabench: {path}: {error.message}; pass --kallsyms FILE, {error.hint}", file=sys.stderr)
         return None
+
+
+def write(target: Path, parts: Iterable[bytes]) -> None:
+    """Write an export to a file, or to stdout for `-`. Raises `ResultError` where it cannot be written."""
+    if str(target) == "-":
+        for part in parts:
+            sys.stdout.buffer.write(part)
+        return
+    try:
+        with target.open("wb") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise ResultError(f"cannot write {target}: {error.strerror}", "name a file that can be written") from None
+    print(f"numabench: written to {target}", file=sys.stderr)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numabench.host.identity import build_id
+from numabench.host.build_id import build_id
 from numabench.perf.extension import checked, ffi, lib, require
 
 if TYPE_CHECKING:

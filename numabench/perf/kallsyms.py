@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numabench.host.identity import build_id
+from numabench.host.build_id import build_id
 from numabench.host.root import LIVE
 from numabench.perf.attr import PerfDataError
 from numabench.perf.extension import ffi, lib, made, require

@@ -318,7 +318,10 @@ class RecordStream:
         self.round_bytes = 0
 
     def feed(self, part: bytes | memoryview) -> None:
-        """Take the next bytes, which must stay as they are until they are given back to the parser. Raises `PerfDataError` where they cannot be records."""
+        """Take the next bytes, which must stay as they are until they are given back to the parser.
+
+        Raises `PerfDataError` where they cannot be records.
+        """
         begin_bytes = self.scanned_bytes
         is_held = self._parser.is_ordered and not self._parser.must_repeat
         if is_held:
