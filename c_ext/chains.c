@@ -129,6 +129,12 @@ void chains_flush(struct chains *chains)
     chains->seen_count = 0;
 }
 
+void chains_forget(struct chains *chains)
+{
+    chains_flush(chains);
+    memset(chains->recent_user, 0, CHAIN_RECENT * sizeof(*chains->recent_user));
+}
+
 void chains_shrink(struct chains *chains)
 {
     struct chain_seen *smaller = calloc(FIRST_SEEN, sizeof(*smaller));

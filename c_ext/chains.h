@@ -77,6 +77,8 @@ int chains_push(struct chains *chains, struct tasks *tasks, const struct chain_s
 int chains_drain(struct chains *chains, struct tasks *tasks);
 /* Bring the groups up to date. */
 void chains_flush(struct chains *chains);
+/* The numbers of states and spaces are void: forget all that samples were known by. */
+void chains_forget(struct chains *chains);
 /* After a flush: let go of memory that no sample needs any more. */
 void chains_shrink(struct chains *chains);
 

@@ -66,7 +66,9 @@ struct perfdata {
     uint64_t seed;
     uint64_t kernel_reference;
     uint64_t newest_ns;  /* of the records seen so far */
-    uint64_t settled_ns; /* and up to the end of the last round */
+    uint64_t settled_ns; /* and up to the end of the last round, */
+    uint64_t before_ns;  /* of the one before, */
+    uint64_t taken_ns;   /* and before that: all samples up to it were taken */
     int parity, keep_user, keep_tasks;
     uint64_t aligned[8192];
 };
@@ -127,10 +129,17 @@ void perfdata_keep(struct perfdata *data, uint32_t event, uint32_t keep)
 
 int perfdata_round(struct perfdata *data)
 {
-    int settled = tasks_settle(&data->tasks, data->settled_ns);
+    uint64_t until_ns = data->settled_ns, taken_ns = data->taken_ns;
 
+    data->taken_ns = data->before_ns;
+    data->before_ns = data->settled_ns;
     data->settled_ns = data->newest_ns;
-    return settled < 0 ? PERFDATA_NO_MEMORY : 0;
+    if (tasks_settle(&data->tasks, until_ns) < 0)
+        return PERFDATA_NO_MEMORY;
+    if (!tasks_are_many(&data->tasks))
+        return 0;
+    chains_forget(&data->chains);
+    return tasks_prune(&data->tasks, taken_ns) < 0 ? PERFDATA_NO_MEMORY : 0;
 }
 
 int perfdata_settle(struct perfdata *data)
@@ -369,7 +378,7 @@ static int take_mapping(struct perfdata *data, const struct header *header, cons
     return TAKEN;
 }
 
-/* COMM, MMAP and MMAP2: { u32 pid, tid; ...; char name[]; }, FORK: { u32 pid, ppid, tid, ptid; u64 time; } */
+/* COMM, MMAP and MMAP2: { u32 pid, tid; ...; char name[]; }, FORK and EXIT: { u32 pid, ppid, tid, ptid; u64 time; } */
 static int take_task(struct perfdata *data, const struct header *header, const uint64_t *words, size_t count)
 {
     int64_t number = event_of(&data->events, words, count, 0), name;
@@ -377,13 +386,14 @@ static int take_task(struct perfdata *data, const struct header *header, const u
     size_t trailer = event ? event->trailer_words : 0;
     size_t body = count > trailer ? count - trailer : 0;
     struct task_record task = {.type = header->type};
+    int is_fork = header->type == RECORD_FORK || header->type == RECORD_EXIT;
     int taken = TAKEN;
 
-    if (body < (header->type == RECORD_FORK ? 3 : name_word(header->type)))
+    if (body < (is_fork ? 3 : name_word(header->type)))
         return MALFORMED;
     if (trailer && event->trailer_time != NO_WORD)
         task.time_ns = words[body + event->trailer_time];
-    if (header->type == RECORD_FORK) {
+    if (is_fork) {
         task.pid = low_half(words[0]);
         task.tid = low_half(words[1]);
         task.address = words[0] >> 32;
@@ -430,6 +440,7 @@ static int take_other(struct perfdata *data, const struct header *header, const 
     case RECORD_MMAP2:
     case RECORD_COMM:
     case RECORD_FORK:
+    case RECORD_EXIT:
         return take_task(data, header, words, count);
     case RECORD_LOST: /* { u64 id, lost; } */
         if (count < 2)

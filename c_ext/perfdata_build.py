@@ -7,7 +7,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-NAMES = ("perfdata", "kallsyms", "elf_symbols", "calltree", "stacks", "folded")
+NAMES = ("perfdata", "kallsyms", "elf_symbols", "calltree", "stacks", "folded", "columns")
 INNER = ("intern", "layout", "tasks", "chains")
 
 ffibuilder = FFI()

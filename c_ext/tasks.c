@@ -22,6 +22,8 @@ static struct task_space *space_at(const struct tasks *tasks, uint32_t number)
     return (struct task_space *)(void *)tasks->spaces.items + number;
 }
 
+enum { FIRST_PRUNE = 1 << 15 };
+
 /* The number of the task of an id, made where there is none; -1 without memory. */
 static int64_t task_of(struct tasks *tasks, uint32_t id)
 {
@@ -119,6 +121,7 @@ int tasks_init(struct tasks *tasks, uint64_t seed, int by_thread, int by_space, 
     tasks->by_thread = by_thread;
     tasks->by_space = by_space;
     tasks->generation = 1;
+    tasks->prune_at = FIRST_PRUNE;
     tasks->pages = calloc(TASKS_PAGES, sizeof(*tasks->pages));
     if (!change || !space || !tasks->pages)
         return -1;
@@ -201,6 +204,11 @@ static int take_fork(struct tasks *tasks, const struct task_record *record)
 
     if (thread < 0 || process < 0 || parent < 0 || parent_thread < 0)
         return -1;
+    task_at(tasks, (uint32_t)thread)->has_ended = 0;
+    if (record->pid == parent_pid)
+        task_at(tasks, (uint32_t)process)->threads++;
+    else
+        task_at(tasks, (uint32_t)process)->threads = 0;
     comm = last_value(tasks, task_at(tasks, (uint32_t)parent_thread)->comm);
     space = last_value(tasks, task_at(tasks, (uint32_t)parent)->space);
     if (add_change(tasks, &task_at(tasks, (uint32_t)thread)->comm, record->time_ns, comm) < 0)
@@ -210,9 +218,24 @@ static int take_fork(struct tasks *tasks, const struct task_record *record)
     return add_change(tasks, &task_at(tasks, (uint32_t)process)->space, record->time_ns, space);
 }
 
+static int take_exit(struct tasks *tasks, const struct task_record *record)
+{
+    int64_t thread = task_of(tasks, record->tid), process = task_of(tasks, record->pid);
+
+    if (thread < 0 || process < 0)
+        return -1;
+    task_at(tasks, (uint32_t)thread)->has_ended = 1;
+    task_at(tasks, (uint32_t)thread)->ended_ns = record->time_ns;
+    if (record->pid != record->tid && task_at(tasks, (uint32_t)process)->threads)
+        task_at(tasks, (uint32_t)process)->threads--;
+    return 0;
+}
+
 static int take(struct tasks *tasks, const struct task_record *record)
 {
     switch (record->type) {
+    case TASK_EXIT:
+        return take_exit(tasks, record);
     case TASK_COMM:
         return take_name(tasks, record);
     case TASK_FORK:
@@ -321,4 +344,124 @@ int64_t tasks_place(struct tasks *tasks, uint32_t space, uint64_t address)
         return pairs_number(&tasks->places, tasks->seed, 0, address);
     mapping = space_at(tasks, slot->found);
     return pairs_number(&tasks->places, tasks->seed, mapping->file, address - mapping->start + mapping->offset_bytes);
+}
+
+int tasks_are_many(const struct tasks *tasks)
+{
+    return tasks->items.count + tasks->changes.count + tasks->spaces.count + tasks->states.items.count >=
+           tasks->prune_at;
+}
+
+/* Copy what a thing was from a time on into another table of changes, in order. Its new last change, or -1. */
+static int64_t keep_changes(const struct tasks *tasks, struct tasks *kept, uint32_t last, uint64_t before_ns)
+{
+    struct growing numbers = {NULL, 0, 0};
+    uint32_t copied = 0, *room;
+    int failed = 0;
+
+    for (uint32_t at = last; at && !failed; at = change_at(tasks, at)->before) {
+        room = growing_room(&numbers, 1, sizeof(*room));
+        failed = !room;
+        if (room) {
+            *room = at;
+            numbers.count++;
+        }
+        if (change_at(tasks, at)->time_ns <= before_ns)
+            break;
+    }
+    while (numbers.count && !failed) {
+        const struct task_change *change =
+            change_at(tasks, ((const uint32_t *)(const void *)numbers.items)[--numbers.count]);
+
+        failed = add_change(kept, &copied, change->time_ns, change->value) < 0;
+    }
+    free(numbers.items);
+    return failed ? -1 : (int64_t)copied;
+}
+
+/* Copy the spaces that kept changes say something was, and those that they grew out of; renumber the changes. */
+static int keep_spaces(const struct tasks *tasks, struct tasks *kept)
+{
+    uint32_t *number = calloc(tasks->spaces.count, sizeof(*number));
+
+    if (!number)
+        return -1;
+    for (uint32_t i = 1; i < kept->items.count; i++) {
+        for (uint32_t at = task_at(kept, i)->space; at; at = change_at(kept, at)->before)
+            number[change_at(kept, at)->value] = 1;
+    }
+    for (size_t i = tasks->spaces.count; i-- > 1;) {
+        if (number[i])
+            number[space_at(tasks, (uint32_t)i)->parent] = 1;
+    }
+    number[0] = 0;
+    for (uint32_t i = 1; i < tasks->spaces.count; i++) {
+        struct task_space *room;
+
+        if (!number[i])
+            continue;
+        room = growing_room(&kept->spaces, 1, sizeof(*room));
+        if (!room) {
+            free(number);
+            return -1;
+        }
+        *room = *space_at(tasks, i);
+        room->parent = number[room->parent];
+        number[i] = (uint32_t)kept->spaces.count++;
+    }
+    for (uint32_t i = 1; i < kept->items.count; i++) {
+        for (uint32_t at = task_at(kept, i)->space; at; at = change_at(kept, at)->before)
+            change_at(kept, at)->value = number[change_at(kept, at)->value];
+    }
+    free(number);
+    return 0;
+}
+
+/* A task that has ended may still be sampled on its way out: it is forgotten the second time. */
+static int keep_tasks(const struct tasks *tasks, struct tasks *kept, uint64_t before_ns)
+{
+    for (uint32_t i = 1; i < tasks->items.count; i++) { /* 0 is idle, and is there already */
+        const struct task *task = task_at(tasks, i);
+        int64_t number, comm, space;
+
+        if (task->has_ended && task->ended_ns <= tasks->pruned_ns && !task->threads)
+            continue;
+        number = task_of(kept, task->id);
+        comm = keep_changes(tasks, kept, task->comm, before_ns);
+        space = keep_changes(tasks, kept, task->space, before_ns);
+        if (number < 0 || comm < 0 || space < 0)
+            return -1;
+        *task_at(kept, (uint32_t)number) = *task;
+        task_at(kept, (uint32_t)number)->comm = (uint32_t)comm;
+        task_at(kept, (uint32_t)number)->space = (uint32_t)space;
+        task_at(kept, (uint32_t)number)->generation = 0;
+    }
+    return keep_spaces(tasks, kept);
+}
+
+int tasks_prune(struct tasks *tasks, uint64_t before_ns)
+{
+    uint32_t idle_name = last_value(tasks, task_at(tasks, 0)->comm);
+    struct tasks kept = {0}, old = *tasks;
+
+    if (tasks_init(&kept, tasks->seed, tasks->by_thread, tasks->by_space, idle_name) < 0 ||
+        keep_tasks(tasks, &kept, before_ns) < 0) {
+        tasks_free(&kept);
+        return -1;
+    }
+    kept.pruned_ns = before_ns;
+    kept.pending = old.pending;
+    kept.arrivals = old.arrivals;
+    old.pending = (struct growing){NULL, 0, 0};
+    /* Files and places are part of what was counted. */
+    pairs_free(&kept.files);
+    kept.files = old.files;
+    kept.places = old.places;
+    old.files = old.places = (struct pairs){{NULL, 0, 0}, {NULL, 0, 0}};
+    tasks_free(&old);
+    *tasks = kept;
+    tasks->prune_at = 2 * (tasks->items.count + tasks->changes.count + tasks->spaces.count);
+    if (tasks->prune_at < FIRST_PRUNE)
+        tasks->prune_at = FIRST_PRUNE;
+    return 0;
 }

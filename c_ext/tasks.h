@@ -25,7 +25,7 @@ struct task_record {
     uint32_t is_exec;
 };
 
-enum { TASK_MMAP = 1, TASK_COMM = 3, TASK_FORK = 7, TASK_MMAP2 = 10 };
+enum { TASK_MMAP = 1, TASK_COMM = 3, TASK_EXIT = 4, TASK_FORK = 7, TASK_MMAP2 = 10 };
 
 /* From a time on something was this. `jump` leads over many of those before, for a search in few steps. */
 struct task_change {
@@ -49,6 +49,9 @@ struct task {
     uint32_t id;   /* a thread's, or that of a process, which is its first thread's */
     uint32_t comm; /* the numbers of the last changes */
     uint32_t space;
+    uint32_t threads; /* of a process: those that were begun and have not ended */
+    uint32_t has_ended;
+    uint64_t ended_ns;
     /* What holds for samples from a time up to another, of one process, until more records are taken in. */
     uint32_t generation;
     uint32_t pid;
@@ -71,6 +74,8 @@ struct tasks {
     uint32_t generation;
     uint32_t recent;
     uint64_t arrivals;
+    size_t prune_at; /* how much there is when it is next worth while to forget some */
+    uint64_t pruned_ns;
     struct growing pending;
     struct growing items;
     struct slots index;
@@ -90,6 +95,14 @@ void tasks_free(struct tasks *tasks);
 int tasks_note(struct tasks *tasks, const struct task_record *record);
 /* Take in what was noted, up to a time: nothing earlier may be noted after this, or it will be thought to be later. */
 int tasks_settle(struct tasks *tasks, uint64_t until_ns);
+
+/* Whether so much has piled up that tasks_prune() is called for. */
+int tasks_are_many(const struct tasks *tasks);
+/*
+ * Forget what no sample after a time can ask for: what things were before what they were then, and what had ended
+ * when this was last done. Numbers of states and spaces are void after this. 0, or -1 without memory.
+ */
+int tasks_prune(struct tasks *tasks, uint64_t before_ns);
 
 /*
  * The number of the state of a thread at a time, or -1 without memory; without `with_space` the one that says nothing

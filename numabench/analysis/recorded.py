@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numabench.analysis.callchain import KERNEL, Stack
 from numabench.analysis.contention import ContentionEvents
@@ -10,8 +10,6 @@ from numabench.analysis.offcpu import Switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from numabench.perf import Event, Kallsyms, Profile
 
@@ -76,18 +74,16 @@ def contention_events(profile: Profile) -> ContentionEvents | None:
     if BEGIN not in events or END not in events:
         return None
     begin, end = profile.samples(events[BEGIN]), profile.samples(events[END])
-
-    def both(first: Any, second: Any, kind: type) -> NDArray[Any]:
-        return np.concatenate([first.astype(kind), second.astype(kind)])
-
+    kernel = profile.groups["kernel"]
+    nothing = np.zeros(len(end), np.uint32)
     return ContentionEvents(
-        time_ns=both(begin.time_ns, end.time_ns, np.uint64),
+        time_ns=np.concatenate([begin.time_ns, end.time_ns]),
         # Only the thread tells waits apart; an interrupt carries the one that it interrupted.
-        tid=both(begin.tid, end.tid, np.int64),
-        begin=both(np.ones(len(begin)), np.zeros(len(end)), np.bool_),
-        lock_addr=both(begin.field("lock_addr"), end.field("lock_addr"), np.uint64),
-        flags=both(begin.field("flags"), np.zeros(len(end)), np.int64),
-        stack=both(profile.groups["kernel"][begin.group], profile.groups["kernel"][end.group], np.int64),
+        tid=np.concatenate([begin.tid, end.tid]),
+        begin=np.concatenate([np.ones(len(begin), np.bool_), np.zeros(len(end), np.bool_)]),
+        lock_addr=np.concatenate([one.field("lock_addr").astype(np.uint64, copy=False) for one in (begin, end)]),
+        flags=np.concatenate([begin.field("flags").astype(np.uint32), nothing]),
+        stack=np.concatenate([kernel[begin.group], nothing]),
     )
 
 

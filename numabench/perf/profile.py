@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from numabench.perf.attr import PerfDataError
 from numabench.perf.kallsyms import Kallsyms, find_kallsyms
@@ -25,27 +24,72 @@ if TYPE_CHECKING:
 _KERNEL = "[kernel.kallsyms]"
 
 
-@dataclass(frozen=True)
 class Samples:
-    """The samples of one event, in the order of their times, as columns of equal length.
+    """The samples of one event, in the order of their times, as columns of equal length, made when they are asked for.
 
     `group` is the row of `Profile.groups`, which holds the numbers of the call chain's parts. `raw` has the payloads
     one after the other: that of sample i begins at `raw_start[i]`.
     """
 
-    event: Event
-    time_ns: NDArray[np.uint64]
-    pid: NDArray[np.uint32]
-    tid: NDArray[np.uint32]
-    cpu: NDArray[np.uint32]
-    period: NDArray[np.uint64]
-    group: NDArray[np.uint32]
-    raw: NDArray[np.uint8]
-    raw_start: NDArray[np.uint64]
-    raw_bytes: NDArray[np.uint32]
+    def __init__(self, event: Event, rows: NDArray[np.void], raw: NDArray[np.uint8]) -> None:
+        import numpy as np
+
+        self.event = event
+        self.raw = raw
+        self._rows = rows
+        # Perf writes what each CPU has in the order of time: to merge what is in order is quick.
+        self._order = np.argsort(rows["time_ns"], kind="stable")
 
     def __len__(self) -> int:
-        return len(self.time_ns)
+        return len(self._rows)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        column: NDArray[Any] = self._rows[name][self._order]
+        return column
+
+    @cached_property
+    def time_ns(self) -> NDArray[np.uint64]:
+        """The time of each sample, by the recording's clock."""
+        return self._column("time_ns")
+
+    @cached_property
+    def pid(self) -> NDArray[np.uint32]:
+        """The process."""
+        return self._column("pid")
+
+    @cached_property
+    def tid(self) -> NDArray[np.uint32]:
+        """The thread."""
+        return self._column("tid")
+
+    @cached_property
+    def cpu(self) -> NDArray[np.uint32]:
+        """The CPU, the highest number where it was not recorded."""
+        return self._column("cpu")
+
+    @cached_property
+    def period(self) -> NDArray[np.uint64]:
+        """The period that each sample stands for."""
+        return self._column("period")
+
+    @cached_property
+    def group(self) -> NDArray[np.uint32]:
+        """The row of `Profile.groups`."""
+        return self._column("group")
+
+    @cached_property
+    def raw_bytes(self) -> NDArray[np.uint32]:
+        """The size of each payload."""
+        return self._column("raw_bytes")
+
+    @cached_property
+    def raw_start(self) -> NDArray[np.uint64]:
+        """Where each payload begins in `raw`."""
+        import numpy as np
+
+        sizes = self._rows["raw_bytes"]
+        starts: NDArray[np.uint64] = np.cumsum(sizes, dtype=np.uint64) - sizes
+        return starts[self._order]
 
     def field(self, name: str) -> NDArray[np.generic]:
         """A field of the tracepoint, laid out as the recording says: integers of its size, or bytes (`S16`).
@@ -60,11 +104,20 @@ class Samples:
                 f"{self.event.name} has no field {name}",
                 "it has " + (", ".join(one.name for one in self.event.fields) or "none"),
             )
-        if len(self) and found.offset_bytes + found.size_bytes > int(self.raw_bytes.min()):
+        sizes = self._rows["raw_bytes"]
+        if len(self) and found.offset_bytes + found.size_bytes > int(sizes.min()):
             raise PerfDataError(f"a sample of {self.event.name} is too short to hold {name}")
-        at = self.raw_start.astype(np.int64)[:, None] + found.offset_bytes + np.arange(found.size_bytes)
         kind = f"<{'i' if found.signed else 'u'}{found.size_bytes}" if found.size_bytes in {1, 2, 4, 8} else ""
-        return self.raw[at].view(kind or f"S{found.size_bytes}")[:, 0] if len(self) else np.zeros(0, kind or "S1")
+        if not len(self):
+            return np.zeros(0, kind or "S1")
+        if int(sizes.min()) == int(sizes.max()):
+            payloads = self.raw.reshape(len(self), -1)
+            field = np.ascontiguousarray(payloads[:, found.offset_bytes : found.offset_bytes + found.size_bytes])
+            column: NDArray[np.generic] = field.view(kind or f"S{found.size_bytes}")[:, 0][self._order]
+            return column
+        at = self.raw_start.astype(np.int64)[:, None] + found.offset_bytes + np.arange(found.size_bytes)
+        gathered: NDArray[np.generic] = self.raw[at].view(kind or f"S{found.size_bytes}")[:, 0]
+        return gathered
 
 
 class Profile:
@@ -137,25 +190,7 @@ class Profile:
 
     def samples(self, event: Event) -> Samples:
         """The samples of an event that `load` was asked to keep rows of, sorted by time."""
-        import numpy as np
-
-        rows, raw = self._parser.rows(event)
-        order = np.argsort(rows["time_ns"], kind="stable")
-        sizes = rows["raw_bytes"]
-        starts = np.cumsum(sizes, dtype=np.uint64) - sizes
-        group = rows["group"][order]
-        return Samples(
-            event=event,
-            time_ns=rows["time_ns"][order],
-            pid=rows["pid"][order],
-            tid=rows["tid"][order],
-            cpu=rows["cpu"][order],
-            period=rows["period"][order],
-            group=group,
-            raw=raw,
-            raw_start=starts[order],
-            raw_bytes=sizes[order],
-        )
+        return Samples(event, *self._parser.rows(event))
 
     def comms(self) -> list[str]:
         """The name of each group's thread at the time, empty where it is not known."""
