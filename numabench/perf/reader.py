@@ -200,13 +200,23 @@ class _Reading:
 
 
 def _parts(parser: Parser, file: BinaryIO, size_bytes: int | None) -> Iterator[memoryview]:
-    """The next bytes of a file, up to a size or its end, in room of the parser's."""
+    """The next bytes of a file, up to a size or its end, in room of the parser's.
+
+    A pipe gives little at a time: a part waits until it is full, for it may be kept.
+    """
     while size_bytes is None or size_bytes > 0:
         view = memoryview(parser.room())
-        count = file.readinto(view if size_bytes is None else view[:size_bytes])  # type: ignore[attr-defined]
-        if not count:
+        room_bytes = len(view) if size_bytes is None else min(size_bytes, len(view))
+        count = 0
+        while count < room_bytes:
+            more = file.readinto(view[count:room_bytes])  # type: ignore[attr-defined]
+            if not more:
+                break
+            count += more
+        if count:
+            yield view[:count]
+        if count < room_bytes:
             return
-        yield view[:count]
         size_bytes = None if size_bytes is None else size_bytes - count
 
 

@@ -37,8 +37,8 @@ ROW = [
 _PLACE = [("file", "<u8"), ("address", "<u8")]
 # Samples wait in memory until all that came before them is known, but not more of them than this.
 _MAX_HELD_BYTES = 12 << 20
-_PART_BYTES = 1 << 20
-_SPARE_PARTS = 8
+_PART_BYTES = 1 << 18
+_SPARE_PARTS = 64
 
 
 @dataclass(frozen=True)
