@@ -27,16 +27,12 @@ static struct symbol *symbols_of(const struct kallsyms *table)
     return (struct symbol *)(void *)table->symbols.items;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
+/* The value of each hexadecimal digit and 1 more, 0 for all else: to branch on what digits are costs more. */
+static const uint8_t digit_values[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 static int is_kept(char type)
 {
@@ -64,8 +60,8 @@ static int parse_line(const char *text, const char *line, const char *end, struc
     const char *at = line;
     uint64_t address = 0;
 
-    for (int digit; at < end && (digit = hex_digit(*at)) >= 0; at++)
-        address = address << 4 | (uint64_t)digit;
+    for (uint8_t value; at < end && (value = digit_values[(uint8_t)*at]); at++)
+        address = address << 4 | (value - 1U);
     if (at == line || at - line > DIGITS || end - at < 4 || at[0] != ' ' || at[2] != ' ' || !is_kept(at[1]))
         return 0;
     if (at[3] == ' ' || at[3] == '\t')
@@ -83,7 +79,6 @@ static int by_address(const void *a, const void *b)
     return left->name < right->name ? -1 : left->name > right->name;
 }
 
-/* Sort what is in order but for its last part, or altogether in order; anything else takes longer. */
 static void sort(struct symbol *symbols, size_t count)
 {
     for (size_t i = 1; i < count; i++) {

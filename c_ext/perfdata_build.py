@@ -19,7 +19,7 @@ ffibuilder.set_source(
     include_dirs=["c_ext"],
     depends=["c_ext/perfdata.cdef", *(f"c_ext/{name}.h" for name in (*INNER, *NAMES))],
     # Python's own flags may say less; the parser's speed is what it is for.
-    extra_compile_args=["-O3"],
+    extra_compile_args=["-O3", "-fvisibility=hidden"],
     py_limited_api=True,
 )
 
