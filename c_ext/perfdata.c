@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "chains.h"
+#include "context.h"
 #include "layout.h"
 
 #pragma GCC diagnostic error "-Wall"
@@ -31,16 +32,6 @@ enum {
     RECORD_COMPRESSED = 81,
     RECORD_COMPRESSED2 = 83,
 };
-
-/* enum perf_callchain_context */
-#define CONTEXT_HV ((uint64_t)-32)
-#define CONTEXT_KERNEL ((uint64_t)-128)
-#define CONTEXT_USER ((uint64_t)-512)
-#define CONTEXT_USER_DEFERRED ((uint64_t)-640)
-#define CONTEXT_GUEST ((uint64_t)-2048)
-#define CONTEXT_GUEST_KERNEL ((uint64_t)-2176)
-#define CONTEXT_GUEST_USER ((uint64_t)-2560)
-#define CONTEXT_MAX ((uint64_t)-4095)
 
 enum {
     MISC_CPUMODE_MASK = 7,
@@ -147,86 +138,6 @@ int perfdata_settle(struct perfdata *data)
     return tasks_settle(&data->tasks, UINT64_MAX) < 0 ? PERFDATA_NO_MEMORY : 0;
 }
 
-static int is_marker(uint64_t word)
-{
-    return word >= CONTEXT_MAX;
-}
-
-/* The parts of a chain that are addresses of the kernel and of the thread's own program. */
-static void split_chain(struct perfdata *data, const uint64_t *words, size_t count, struct chain_part *kernel,
-                        struct chain_part *user)
-{
-    struct chain_part skipped = {NULL, 0};
-    struct chain_part *part = user; /* what stands before the first context is the user's, as perf has it */
-    size_t i = 0;
-
-    while (i < count) {
-        size_t from = i;
-
-        while (i < count && !is_marker(words[i]))
-            i++;
-        if (part == &skipped)
-            data->stats.skipped_words += i - from;
-        else if (!part->count)
-            *part = (struct chain_part){words + from, i - from};
-        else
-            data->stats.skipped_words += i - from;
-        if (i == count)
-            return;
-        switch (words[i++]) {
-        case CONTEXT_KERNEL:
-            part = kernel;
-            continue;
-        case CONTEXT_USER:
-            part = user;
-            continue;
-        case CONTEXT_HV:
-            part = &skipped;
-            continue;
-        case CONTEXT_GUEST:
-        case CONTEXT_GUEST_KERNEL:
-        case CONTEXT_GUEST_USER:
-            part = &skipped;
-            break;
-        case CONTEXT_USER_DEFERRED: /* a cookie follows; the user part comes in a record of its own */
-            data->stats.deferred_chains++;
-            i = count;
-            break;
-        default:
-            data->stats.garbage_chains++;
-            i = count;
-        }
-        if (data->parity) {
-            kernel->count = user->count = 0;
-            return;
-        }
-    }
-}
-
-/* Most chains are the kernel's part and then the user's: these are parted here, and the others above. */
-static inline void part_chain(struct perfdata *data, const uint64_t *words, size_t count, struct chain_part *kernel,
-                              struct chain_part *user)
-{
-    size_t at = 0, from;
-
-    if (count && words[0] == CONTEXT_KERNEL) {
-        for (at = 1; at < count && !is_marker(words[at]);)
-            at++;
-        *kernel = (struct chain_part){words + 1, at - 1};
-    }
-    if (at == count)
-        return;
-    if (words[at] == CONTEXT_USER) {
-        for (from = ++at; at < count && !is_marker(words[at]);)
-            at++;
-        *user = (struct chain_part){words + from, at - from};
-        if (at == count)
-            return;
-    }
-    *kernel = *user = (struct chain_part){NULL, 0};
-    split_chain(data, words, count, kernel, user);
-}
-
 static int keep_row(struct event *event, const struct perfdata_row *row, const uint8_t *raw)
 {
     struct perfdata_row *room = growing_room(&event->rows, 1, sizeof(*room));
@@ -277,7 +188,7 @@ static int take_sample(struct perfdata *data, const struct header *header, const
     if (type & SAMPLE_CALLCHAIN) {
         if (at >= count || words[at] > count - at - 1)
             return MALFORMED;
-        part_chain(data, words + at + 1, (size_t)words[at], &kernel, &user);
+        context_part(words + at + 1, (size_t)words[at], data->parity, &data->stats, &kernel, &user);
         at += 1 + (size_t)words[at];
     } else if (event->ip != NO_WORD) {
         unsigned mode = header->misc & MISC_CPUMODE_MASK;

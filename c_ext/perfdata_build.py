@@ -8,7 +8,7 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 NAMES = ("perfdata", "kallsyms", "elf_symbols", "calltree", "stacks", "folded", "columns")
-INNER = ("intern", "layout", "tasks", "chains")
+INNER = ("intern", "layout", "context", "tasks", "chains")
 
 ffibuilder = FFI()
 ffibuilder.cdef((HERE / "perfdata.cdef").read_text(encoding="utf-8"))

@@ -14,7 +14,19 @@ from numabench import process
 
 RUNS = 3000
 SOURCES = Path(__file__).parents[2] / "c_ext"
-NAMES = ("intern", "layout", "tasks", "chains", "perfdata", "calltree", "kallsyms", "elf_symbols", "stacks", "folded")
+NAMES = (
+    "intern",
+    "layout",
+    "context",
+    "tasks",
+    "chains",
+    "perfdata",
+    "calltree",
+    "kallsyms",
+    "elf_symbols",
+    "stacks",
+    "folded",
+)
 FLAGS = ("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsanitize=address,undefined")
 
 
