@@ -22,7 +22,9 @@ static struct task_space *space_at(const struct tasks *tasks, uint32_t number)
     return (struct task_space *)(void *)tasks->spaces.items + number;
 }
 
-enum { FIRST_PRUNE = 1 << 15 };
+#ifndef TASKS_FIRST_PRUNE /* the fuzzer has it happen all the time */
+#define TASKS_FIRST_PRUNE (1 << 15)
+#endif
 
 /* The number of the task of an id, made where there is none; -1 without memory. */
 static int64_t task_of(struct tasks *tasks, uint32_t id)
@@ -121,7 +123,7 @@ int tasks_init(struct tasks *tasks, uint64_t seed, int by_thread, int by_space, 
     tasks->by_thread = by_thread;
     tasks->by_space = by_space;
     tasks->generation = 1;
-    tasks->prune_at = FIRST_PRUNE;
+    tasks->prune_at = TASKS_FIRST_PRUNE;
     tasks->pages = calloc(TASKS_PAGES, sizeof(*tasks->pages));
     if (!change || !space || !tasks->pages)
         return -1;
@@ -336,9 +338,10 @@ int64_t tasks_place(struct tasks *tasks, uint32_t space, uint64_t address)
     struct task_page *slot = &tasks->pages[hash_mix(hash_mix(tasks->seed, page), space) % TASKS_PAGES];
     const struct task_space *mapping;
 
-    /* A mapping may begin or end within a page only where no kernel wrote the record. */
-    if (!space || slot->space != space || slot->page != page || address < space_at(tasks, slot->found)->start ||
-        address >= space_at(tasks, slot->found)->end)
+    /* A mapping may begin or end within a page only where no kernel wrote the record: what is found is checked. */
+    if (slot->space != space || slot->page != page ||
+        (slot->found &&
+         (address < space_at(tasks, slot->found)->start || address >= space_at(tasks, slot->found)->end)))
         *slot = (struct task_page){page, space, mapping_of(tasks, space, address)};
     if (!slot->found)
         return pairs_number(&tasks->places, tasks->seed, 0, address);
@@ -461,7 +464,7 @@ int tasks_prune(struct tasks *tasks, uint64_t before_ns)
     tasks_free(&old);
     *tasks = kept;
     tasks->prune_at = 2 * (tasks->items.count + tasks->changes.count + tasks->spaces.count);
-    if (tasks->prune_at < FIRST_PRUNE)
-        tasks->prune_at = FIRST_PRUNE;
+    if (tasks->prune_at < TASKS_FIRST_PRUNE)
+        tasks->prune_at = TASKS_FIRST_PRUNE;
     return 0;
 }

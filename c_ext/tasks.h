@@ -8,7 +8,7 @@
 #include "intern.h"
 
 /* vm.max_map_count as kernels are shipped; what lies deeper is not looked at. */
-enum { TASKS_MAPPINGS_MAX = 65530, TASKS_PAGES = 1 << 12 };
+enum { TASKS_MAPPINGS_MAX = 65530, TASKS_PAGES = 1 << 14 };
 
 /* A record about tasks and their memory. FORK has the parent's pid and tid in address and size_bytes. */
 struct task_record {

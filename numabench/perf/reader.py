@@ -111,7 +111,7 @@ class _Reading:
     def read(self, file: BinaryIO, name: str) -> None:
         """Take in a file."""
         if self._has_head:
-            self._feed(file, 0, None)
+            self._feed(file, None)
             return
         self._has_head = True
         first = _read_exactly(file, header.PIPE_HEADER_BYTES)
@@ -119,7 +119,7 @@ class _Reading:
             first += _read_exactly(file, header.HEADER_BYTES - len(first))
         head = header.parse_head(first, name)
         if head.is_pipe:
-            self._feed(file, header.PIPE_HEADER_BYTES, None)
+            self._feed(file, None)
             return
         self._read_sections(file, head, name)
 
@@ -136,14 +136,14 @@ class _Reading:
         file.seek(head.data_offset)
         left_bytes = size_bytes - head.data_offset
         self.parser.truncated |= head.data_bytes > left_bytes
-        self._feed(file, head.data_offset, min(head.data_bytes, left_bytes) or None)
+        self._feed(file, min(head.data_bytes, left_bytes) or None)
 
     def read_again(self, file: BinaryIO, number: int) -> None:
         """Take the samples of a file that was read before."""
         offset_bytes, size_bytes = self._parts[number]
         file.seek(offset_bytes)
         repeat = self._streams[number].again()
-        for part in self._source(file, offset_bytes, size_bytes):
+        for part in self._source(file, size_bytes):
             repeat.feed(part)
             self.parser.give_back(part)
 
@@ -153,22 +153,23 @@ class _Reading:
             raise PerfDataError(f"{name} describes no event")
         self.parser.end()
 
-    def _feed(self, file: BinaryIO, offset_bytes: int, size_bytes: int | None) -> None:
+    def _feed(self, file: BinaryIO, size_bytes: int | None) -> None:
         stream = self.parser.stream(self._on_record)
         self._streams.append(stream)
-        self._parts.append((offset_bytes, size_bytes))
-        for part in self._source(file, offset_bytes, size_bytes):
+        self._parts.append((file.tell() if file.seekable() else 0, size_bytes))
+        for part in self._source(file, size_bytes):
             stream.feed(part)
         stream.end()
 
-    def _source(self, file: BinaryIO, offset_bytes: int, size_bytes: int | None) -> Iterator[memoryview]:
+    def _source(self, file: BinaryIO, size_bytes: int | None) -> Iterator[memoryview]:
         try:
             status = os.fstat(file.fileno())
         except (OSError, AttributeError):
             return _parts(self.parser, file, size_bytes)
         if not stat.S_ISREG(status.st_mode):
             return _parts(self.parser, file, size_bytes)
-        return _mapped_parts(file, offset_bytes, status.st_size - offset_bytes if size_bytes is None else size_bytes)
+        at = file.tell()
+        return _mapped_parts(file, at, status.st_size - at if size_bytes is None else size_bytes)
 
     def _choose_rows(self) -> None:
         for event in self.recording.events:

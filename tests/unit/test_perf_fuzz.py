@@ -27,7 +27,17 @@ NAMES = (
     "stacks",
     "folded",
 )
-FLAGS = ("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsanitize=address,undefined")
+FLAGS = (
+    "-DTASKS_FIRST_PRUNE=9",
+    "-std=c11",
+    "-g",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Werror",
+    "-fsanitize=address,undefined",
+)
 
 
 @pytest.fixture(scope="module", params=["gcc", "clang"])
@@ -37,7 +47,16 @@ def fuzzer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     program = tmp_path_factory.mktemp("fuzz") / "perfdata_fuzz"
     sources = (Path(__file__).with_name("perfdata_fuzz.c"), *(SOURCES / f"{name}.c" for name in NAMES))
     # Records may begin at any byte of a part: the parser copies those, so that no word is read unaligned.
-    argv = (request.param, *FLAGS, "-fno-sanitize-recover=all", f"-I{SOURCES}", *map(str, sources), "-o", str(program))
+    argv = (
+        request.param,
+        *FLAGS,
+        "-fno-sanitize-recover=all",
+        "-DTASKS_FIRST_PRUNE=9",
+        f"-I{SOURCES}",
+        *map(str, sources),
+        "-o",
+        str(program),
+    )
     process.run(argv).check("compiling the fuzzer")
     return program
 
