@@ -149,3 +149,38 @@ int64_t sequences_text(struct sequences *table, uint64_t seed, const uint8_t *te
 {
     return size ? find_or_add(table, hash_text(seed, text, size), text, size, 1) : 0;
 }
+
+int64_t sequences_numbers(struct sequences *table, uint64_t seed, const uint32_t *numbers, size_t count)
+{
+    return count ? find_or_add(table, hash_text(seed, (const uint8_t *)numbers, count * sizeof(*numbers)), numbers,
+                               count, sizeof(*numbers))
+                 : 0;
+}
+
+void pairs_free(struct pairs *table)
+{
+    free(table->items.items);
+    free(table->index.slots);
+}
+
+int64_t pairs_number(struct pairs *table, uint64_t seed, uint64_t a, uint64_t b)
+{
+    uint64_t hash = hash_mix(hash_mix(seed, a), b);
+    struct pair *room;
+
+    if (slots_reserve(&table->index) < 0)
+        return -1;
+    for (size_t at = (hash >> 32) & table->index.mask; table->index.slots[at]; at = (at + 1) & table->index.mask) {
+        uint64_t slot = table->index.slots[at];
+        const struct pair *found = pairs_at(table, (uint32_t)slot - 1);
+
+        if (slot >> 32 == hash >> 32 && found->a == a && found->b == b)
+            return (uint32_t)slot - 1;
+    }
+    room = growing_room(&table->items, 1, sizeof(*room));
+    if (!room)
+        return -1;
+    *room = (struct pair){a, b};
+    slots_put(&table->index, hash, (uint32_t)table->items.count);
+    return (int64_t)table->items.count++;
+}

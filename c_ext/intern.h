@@ -46,5 +46,26 @@ void sequences_free(struct sequences *table);
 /* The number of words[count], which may be empty, or -1 without memory. */
 int64_t sequences_words(struct sequences *table, uint64_t seed, const uint64_t *words, size_t count);
 int64_t sequences_text(struct sequences *table, uint64_t seed, const uint8_t *text, size_t size);
+int64_t sequences_numbers(struct sequences *table, uint64_t seed, const uint32_t *numbers, size_t count);
+
+/* Pairs of words, each distinct one once. */
+struct pair {
+    uint64_t a;
+    uint64_t b;
+};
+
+struct pairs {
+    struct growing items;
+    struct slots index;
+};
+
+void pairs_free(struct pairs *table);
+/* The number of a pair, or -1 without memory. */
+int64_t pairs_number(struct pairs *table, uint64_t seed, uint64_t a, uint64_t b);
+
+static inline const struct pair *pairs_at(const struct pairs *table, uint32_t number)
+{
+    return (const struct pair *)(const void *)table->items.items + number;
+}
 
 #endif

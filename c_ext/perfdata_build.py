@@ -7,18 +7,19 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-NAMES = ("perfdata", "kallsyms", "calltree", "spaces")
+NAMES = ("perfdata", "kallsyms", "elf_symbols", "calltree", "stacks", "folded", "columns")
+INNER = ("intern", "layout", "context", "tasks", "chains")
 
 ffibuilder = FFI()
 ffibuilder.cdef((HERE / "perfdata.cdef").read_text(encoding="utf-8"))
 ffibuilder.set_source(
     "numabench._perfdata",
     "".join(f'#include "{name}.h"\n' for name in NAMES),
-    sources=["c_ext/intern.c", *(f"c_ext/{name}.c" for name in NAMES)],
+    sources=[f"c_ext/{name}.c" for name in (*INNER, *NAMES)],
     include_dirs=["c_ext"],
-    depends=["c_ext/perfdata.cdef", "c_ext/intern.h", *(f"c_ext/{name}.h" for name in NAMES)],
+    depends=["c_ext/perfdata.cdef", *(f"c_ext/{name}.h" for name in (*INNER, *NAMES))],
     # Python's own flags may say less; the parser's speed is what it is for.
-    extra_compile_args=["-O2"],
+    extra_compile_args=["-O3", "-fvisibility=hidden"],
     py_limited_api=True,
 )
 

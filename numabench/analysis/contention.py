@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import phases
 from numabench.analysis.lock_names import lock_name
+from numabench.perf.columns import distinct
 from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,14 +87,15 @@ def pair(events: ContentionEvents) -> ContentionPairs:
     """
     import numpy as np
 
-    order = _in_turns(events, np.lexsort((events.time_ns, events.lock_addr, events.tid)))
-    tid, addr, begin = events.tid[order], events.lock_addr[order], events.begin[order].astype(bool)
+    if not len(events.time_ns):
+        empty = events.time_ns.astype(np.int64)
+        return ContentionPairs(empty, events.tid, events.lock_addr, events.flags, events.stack, 0, 0, 0)
+    order, sequence = _by_sequence(events)
+    order = _in_turns(events, order, sequence)
+    begin = events.begin[order].astype(bool)
     time = events.time_ns[order].astype(np.int64)
-    if not len(order):
-        empty = time[:0]
-        return ContentionPairs(empty, tid, addr, events.flags, events.stack, 0, 0, 0)
     same = np.zeros(len(order), bool)
-    same[1:] = (tid[1:] == tid[:-1]) & (addr[1:] == addr[:-1])
+    same[1:] = sequence[1:] == sequence[:-1]
     # Whether a wait is open is told by the event before: open after a begin, closed after an end.
     open_before = same & np.concatenate(([False], begin[:-1]))
     opens = np.flatnonzero(begin & ~open_before)
@@ -113,13 +115,30 @@ def pair(events: ContentionEvents) -> ContentionPairs:
     )
 
 
-def _in_turns(events: ContentionEvents, order: Column) -> Column:
-    """The order of events by thread, lock and time, with begins and ends of the same nanosecond taking turns."""
+def _by_sequence(events: ContentionEvents) -> tuple[Column, Column]:
+    """The order of the events by sequence (thread and lock) and time, and the sequences' numbers in that order."""
     import numpy as np
 
-    tid, addr, time = events.tid[order], events.lock_addr[order], events.time_ns[order]
-    begin = events.begin[order].astype(bool)
-    same = (tid[1:] == tid[:-1]) & (addr[1:] == addr[:-1])
+    threads, thread = distinct(events.tid)
+    locks, lock = distinct(events.lock_addr)
+    pairs = thread.astype(np.uint64) * np.uint64(len(locks)) + lock
+    sequences, sequence = distinct(pairs)
+    # Sequences in the order of thread and lock; numbers of 16 bits are sorted in linear time.
+    thread_rank, lock_rank = np.argsort(np.argsort(threads)), np.argsort(np.argsort(locks))
+    wanted = thread_rank[(sequences // np.uint64(len(locks))).astype(np.int64)] * len(locks)
+    rank = np.argsort(np.argsort(wanted + lock_rank[(sequences % np.uint64(len(locks))).astype(np.int64)]))
+    number = rank.astype(np.uint16 if len(rank) <= 1 << 16 else np.uint32)[sequence]
+    in_time = np.argsort(events.time_ns, kind="stable")
+    order = in_time[np.argsort(number[in_time], kind="stable")]
+    return order, number[order]
+
+
+def _in_turns(events: ContentionEvents, order: Column, sequence: Column) -> Column:
+    """The order of events by sequence and time, with begins and ends of the same nanosecond taking turns."""
+    import numpy as np
+
+    time, begin = events.time_ns[order], events.begin[order].astype(bool)
+    same = sequence[1:] == sequence[:-1]
     tied = same & (time[1:] == time[:-1])
     if not tied.any():
         return order
@@ -173,9 +192,14 @@ def waits(wait_ns: Column) -> Waits:
 
     if not len(wait_ns):
         return Waits(0, 0, 0, ())
-    # frexp is exact up to 2^53 ns, which is 104 days.
-    exponents = np.frexp(np.maximum(wait_ns, 1).astype(np.float64))[1] - 1
-    return Waits(len(wait_ns), int(wait_ns.sum()), int(wait_ns.max()), tuple(int(n) for n in np.bincount(exponents)))
+    return Waits(len(wait_ns), int(wait_ns.sum()), int(wait_ns.max()), tuple(np.bincount(_exponents(wait_ns)).tolist()))
+
+
+def _exponents(wait_ns: Column) -> Column:
+    """The n of each wait of 2^n up to 2^(n+1) ns. frexp is exact up to 2^53 ns, which is 104 days."""
+    import numpy as np
+
+    return np.frexp(np.maximum(wait_ns, 1).astype(np.float64))[1].astype(np.int64) - 1
 
 
 @dataclass(frozen=True)
@@ -187,27 +211,43 @@ class Contended:
     threads: int
 
 
-def _by(codes: Column, pairs: ContentionPairs, key_of: Callable[[int], tuple[str, ...]]) -> tuple[Contended, ...]:
-    """The waits grouped by a column of codes, longest total first."""
-    import numpy as np
+class _Table:
+    """The waits with what all groupings of them need."""
 
-    order = np.argsort(codes, kind="stable")
-    bounds = np.flatnonzero(np.diff(codes[order])) + 1
-    found = []
-    for rows in np.split(order, bounds) if len(order) else ():
-        key = key_of(int(codes[rows[0]]))
-        found.append(Contended(key, waits(pairs.wait_ns[rows]), len(np.unique(pairs.tid[rows]))))
-    return tuple(sorted(found, key=lambda row: (-row.waits.total_ns, row.key)))
+    def __init__(self, pairs: ContentionPairs) -> None:
+        self._wait_ns = pairs.wait_ns
+        self._exponent = _exponents(pairs.wait_ns)
+        threads, self._thread = distinct(pairs.tid)
+        self.threads = len(threads)
 
+    def by(self, code: Column, keys: Sequence[tuple[str, ...]]) -> tuple[Contended, ...]:
+        """The waits grouped by a column of positions in `keys`, longest total first; no row for a key without waits."""
+        import numpy as np
 
-def _by_label(labels: Sequence[Hashable], pairs: ContentionPairs) -> tuple[Contended, ...]:
-    """The waits grouped by a label for each row; a label is the key as a tuple of texts."""
-    import numpy as np
+        width = int(self._exponent.max(initial=0)) + 1
+        histogram = np.bincount(code * width + self._exponent, minlength=len(keys) * width).reshape(-1, width)
+        total, most = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+        np.add.at(total, code, self._wait_ns)
+        np.maximum.at(most, code, self._wait_ns)
+        pairs, _ = distinct(code * self.threads + self._thread)
+        threads = np.bincount((pairs // np.uint64(max(self.threads, 1))).astype(np.int64), minlength=len(keys))
+        columns = zip(keys, total.tolist(), most.tolist(), threads.tolist(), histogram.tolist(), strict=True)
+        found = []
+        for key, total_ns, max_ns, thread_count, counts in columns:
+            if not thread_count:
+                continue
+            last = next(n for n in range(width, 0, -1) if counts[n - 1])
+            shown = tuple(counts[:last])
+            found.append(Contended(key, Waits(sum(shown), total_ns, max_ns, shown), thread_count))
+        return tuple(sorted(found, key=lambda row: (-row.waits.total_ns, row.key)))
 
-    codes: dict[Hashable, int] = {}
-    column = np.fromiter((codes.setdefault(label, len(codes)) for label in labels), np.int64, len(labels))
-    keys: list[Any] = list(codes)
-    return _by(column, pairs, lambda code: keys[code])
+    def by_label(self, kind_of: Column, labels: Sequence[tuple[str, ...]]) -> tuple[Contended, ...]:
+        """The waits grouped by a label of each kind."""
+        import numpy as np
+
+        codes: dict[tuple[str, ...], int] = {}
+        column = np.array([codes.setdefault(label, len(codes)) for label in labels], np.int64)
+        return self.by(column[kind_of], list(codes))
 
 
 @dataclass(frozen=True)
@@ -240,21 +280,19 @@ def report(
     import numpy as np
 
     # One label for each pair of stack and flags, of which there are few, then a table look-up for each wait.
-    kinds, kind_of = np.unique(
-        np.stack([pairs.stack.astype(np.int64), pairs.flags.astype(np.int64)]), axis=1, return_inverse=True
-    )
-    kind_of = kind_of.reshape(-1)
-    told = [_tell(chain(int(stack)), int(flags), table) for stack, flags in kinds.T]
+    kinds, kind_of = distinct(pairs.stack.astype(np.uint64) << np.uint64(32) | pairs.flags.astype(np.uint32))
+    told = [_tell(chain(kind >> 32), kind & 0xFFFFFFFF, table) for kind in kinds.tolist()]
+    rows = _Table(pairs)
     return ContentionReport(
         total=waits(pairs.wait_ns),
-        threads=len(np.unique(pairs.tid)),
+        threads=rows.threads,
         unfinished=pairs.unfinished,
         repeated_begins=pairs.repeated_begins,
         stray_ends=pairs.stray_ends,
-        by_class=_by_label([(told[kind].lock_class,) for kind in kind_of], pairs),
-        by_lock=_by_lock(pairs, kind_of, told),
-        by_path=_by_label([(told[kind].lock_class, told[kind].lock, *told[kind].path) for kind in kind_of], pairs),
-        by_phase=_by_label([told[kind].phase for kind in kind_of], pairs),
+        by_class=rows.by_label(kind_of, [(one.lock_class,) for one in told]),
+        by_lock=_by_lock(rows, pairs, kind_of, told),
+        by_path=rows.by_label(kind_of, [(one.lock_class, one.lock, *one.path) for one in told]),
+        by_phase=rows.by_label(kind_of, [one.phase for one in told]),
     )
 
 
@@ -272,18 +310,23 @@ def _tell(frames: tuple[str, ...], flags: int, table: SymbolTable) -> _Told:
     return _Told(lock_class(flags), name, path, (where.phase, where.driver))
 
 
-def _by_lock(pairs: ContentionPairs, kind_of: Column, told: Sequence[_Told]) -> tuple[Contended, ...]:
+def _by_lock(table: _Table, pairs: ContentionPairs, kind_of: Column, told: Sequence[_Told]) -> tuple[Contended, ...]:
     """By address. A lock is taken in several modes and on several paths: each name that they give is said once."""
-    names: dict[int, set[str]] = {}
-    classes: dict[int, set[str]] = {}
-    for address, kind in zip(pairs.lock_addr.tolist(), kind_of.tolist(), strict=True):
-        names.setdefault(address, set()).add(told[kind].lock)
-        classes.setdefault(address, set()).add(told[kind].lock_class)
-    labels = {
-        address: (" ".join(sorted(classes[address])), " or ".join(sorted(names[address] - {""})), f"{address:#x}")
-        for address in names
-    }
-    return _by_label([labels[address] for address in pairs.lock_addr.tolist()], pairs)
+    import numpy as np
+
+    locks, lock = distinct(pairs.lock_addr)
+    names: list[set[str]] = [set() for _ in locks]
+    classes: list[set[str]] = [set() for _ in locks]
+    seen, _ = distinct(lock.astype(np.uint64) << np.uint64(32) | kind_of)
+    for both in seen.tolist():
+        one = told[both & 0xFFFFFFFF]
+        names[both >> 32].add(one.lock)
+        classes[both >> 32].add(one.lock_class)
+    labels = [
+        (" ".join(sorted(classes[n])), " or ".join(sorted(names[n] - {""})), f"{address:#x}")
+        for n, address in enumerate(locks.tolist())
+    ]
+    return table.by(lock.astype(np.int64), labels)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from numabench.analysis.callchain import KERNEL, Stack
 from numabench.analysis.contention import ContentionEvents
@@ -26,28 +27,9 @@ _BARE_KERNEL = "[kernel]"
 _MARK = "\0"
 
 
-class _MarkedSymbols:
-    """Kernel symbols whose names carry their module behind a mark, which no name of a user's function can hold."""
-
-    def __init__(self, kallsyms: Kallsyms) -> None:
-        self._kallsyms = kallsyms
-
-    def __len__(self) -> int:
-        return len(self._kallsyms)
-
-    def resolve(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        return self._kallsyms.resolve(addresses)
-
-    def name(self, number: int) -> str:
-        return f"{self._kallsyms.name(number)}{_MARK}{self._kallsyms.module(number)}"
-
-
 def sampled_events(profile: Profile) -> tuple[Event, ...]:
     """The events that have samples, in the order of the recording."""
-    import numpy as np
-
-    numbers = set(np.unique(profile.groups["event"]).tolist())
-    return tuple(event for event in profile.events if event.number in numbers)
+    return profile.sampled_events
 
 
 def cpu_event(profile: Profile) -> Event | None:
@@ -62,8 +44,8 @@ def stacks(
 
     `select` says of each of the profile's groups whether it counts.
     """
-    marked = None if kallsyms is None else cast("Kallsyms", _MarkedSymbols(kallsyms))
-    tree = profile.tree(event, kallsyms=marked, comm=True, select=select)
+    # A NUL, which no name of a user's function can hold, tells what is the kernel's.
+    tree = profile.tree(event, kallsyms=kallsyms, comm=True, modules=True, select=select)
     names = [name.partition(_MARK) for name in tree.names]
     is_kernel = [bool(mark) or name == _BARE_KERNEL for name, mark, _ in names]
     counts, periods = tree.count.tolist(), tree.period.tolist()
@@ -101,21 +83,21 @@ def contention_events(profile: Profile, pids: Sequence[int] | None = None) -> Co
     if BEGIN not in events or END not in events:
         return None
     begin, end = profile.samples(events[BEGIN]), profile.samples(events[END])
-
-    chosen = [np.ones(len(rows), bool) if pids is None else np.isin(rows.pid, pids) for rows in (begin, end)]
-
-    def both(first: Any, second: Any, kind: type) -> NDArray[Any]:
-        return np.concatenate([first[chosen[0]].astype(kind), second[chosen[1]].astype(kind)])
-
-    return ContentionEvents(
-        time_ns=both(begin.time_ns, end.time_ns, np.uint64),
+    kernel = profile.groups["kernel"]
+    nothing = np.zeros(len(end), np.uint32)
+    columns = ContentionEvents(
+        time_ns=np.concatenate([begin.time_ns, end.time_ns]),
         # Only the thread tells waits apart; an interrupt carries the one that it interrupted.
-        tid=both(begin.tid, end.tid, np.int64),
-        begin=both(np.ones(len(begin)), np.zeros(len(end)), np.bool_),
-        lock_addr=both(begin.field("lock_addr"), end.field("lock_addr"), np.uint64),
-        flags=both(begin.field("flags"), np.zeros(len(end)), np.int64),
-        stack=both(profile.groups["kernel"][begin.group], profile.groups["kernel"][end.group], np.int64),
+        tid=np.concatenate([begin.tid, end.tid]),
+        begin=np.concatenate([np.ones(len(begin), np.bool_), np.zeros(len(end), np.bool_)]),
+        lock_addr=np.concatenate([one.field("lock_addr").astype(np.uint64, copy=False) for one in (begin, end)]),
+        flags=np.concatenate([begin.field("flags").astype(np.uint32), nothing]),
+        stack=np.concatenate([kernel[begin.group], nothing]),
     )
+    if pids is None:
+        return columns
+    own = np.isin(np.concatenate([begin.pid, end.pid]), pids)
+    return ContentionEvents(**{column.name: getattr(columns, column.name)[own] for column in fields(columns)})
 
 
 def switches(profile: Profile, pids: Sequence[int] | None = None) -> Switches | None:

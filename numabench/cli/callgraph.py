@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from numabench.cli import recordings
-from numabench.cli.report import DEFAULT_RESULTS
-from numabench.errors import ResultError, UsageError
+from numabench.cli import folded as folded_alone
+from numabench.cli import options, recordings
+from numabench.cli.recordings import DEFAULT_RESULTS
+from numabench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numabench.analysis.callchain import Stack
-    from numabench.perf import Event, Profile
+    from numabench.perf import Event
     from numabench.perf.symbols import SymbolTable
 
 
@@ -64,7 +65,7 @@ def callgraph(
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
-    names: Annotated[Path | None, recordings.NAMES] = None,
+    names: Annotated[Path | None, options.NAMES] = None,
     parity: Annotated[bool, typer.Option("--parity", help="Drop the chains that perf drops, too.")] = False,
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
@@ -75,19 +76,18 @@ def callgraph(
     wanted = {name: path for name, path in exports.items() if path is not None}
     if [str(path) for path in wanted.values()].count("-") > 1:
         raise UsageError("stdout takes one export at a time", "name files for the others")
+    filters = (comm, tid, phase, symbol, observed, trial)
+    if set(wanted) == {"folded"} and not any(filters) and not everything:
+        folded_alone.export(recording, wanted["folded"], event=event, kallsyms=kallsyms, parity=parity, results=results)
+        return
     from numabench.analysis.recorded import stacks
 
     source = recordings.find(results, recording, observed=observed, trial=trial)
-    profile = recordings.load(source.path, parity=parity)
+    profile = recordings.load(source.path, threads=bool(tid) or bool(source.pids), parity=parity)
     own = None if everything else recordings.own_groups(profile, source)
-    sampled = _events(profile, event)
-    if not sampled:
-        raise ResultError(
-            f"{recording} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`"
-        )
-    if wanted and len(sampled) > 1:
-        several = ", ".join(found.name for found in sampled)
-        raise UsageError(f"{recording} has several events to export: {several}", "choose one with --event")
+    sampled = recordings.sampled(recording, profile, event)
+    if wanted:
+        recordings.only(recording, sampled)
     symbols = recordings.symbols(profile, source.path, kallsyms or source.kallsyms)
     for found in sampled:
         whole = stacks(profile, found, symbols, select=own)
@@ -96,7 +96,8 @@ def callgraph(
         if not chosen:
             print(f"numabench: no sample of {found.name} is of what was chosen", file=sys.stderr)
         for name, target in wanted.items():
-            _write(target, _exported(name, chosen, whole, found.name))
+            text = _exported(name, chosen, whole, found.name)
+            recordings.write(target, (text.encode(errors="backslashreplace"),))
         if not wanted:
             _draw(found, whole, chosen, table, str(style), callers, children, least / 100)
     if source.others:
@@ -112,15 +113,6 @@ def _check(least: float, phase: str | None) -> None:
 
     if phase not in {*PHASES, OUTSIDE}:
         raise UsageError(f"there is no phase {phase!a}", "there are " + ", ".join((*PHASES, OUTSIDE)))
-
-
-def _events(profile: Profile, name: str | None) -> tuple[Event, ...]:
-    from numabench.analysis.recorded import sampled_events
-
-    events = sampled_events(profile)
-    return (
-        events if name is None else tuple(found for found in events if name in {found.name, found.name.split(":")[0]})
-    )
 
 
 def _select(
@@ -204,14 +196,3 @@ def _exported(name: str, chosen: Sequence[Stack], everything: Sequence[Stack], e
 
     total = total_weight(everything)
     return calltree_csv.render(calltree.build(chosen, inclusive=True, min_share=0, total_weight=total))
-
-
-def _write(target: Path, text: str) -> None:
-    if str(target) == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ResultError(f"cannot write {target}: {error.strerror}", "name a file that can be written") from None
-    print(f"numabench: written to {target}", file=sys.stderr)

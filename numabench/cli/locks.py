@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from numabench.cli import recordings
-from numabench.cli.report import DEFAULT_RESULTS
+from numabench.cli import options, recordings
+from numabench.cli.recordings import DEFAULT_RESULTS
 from numabench.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def locks(
     kallsyms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A copy of the recorded kernel's /proc/kallsyms.")
     ] = None,
-    names: Annotated[Path | None, recordings.NAMES] = None,
+    names: Annotated[Path | None, options.NAMES] = None,
     placement: Annotated[str | None, typer.Option(help="Which of a run's placements. [default: the first]")] = None,
     everything: Annotated[
         bool, typer.Option("--everything", help="Of a run's passes the whole machine, not the workload alone.")
@@ -65,7 +65,7 @@ class _Sources:
 def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
     from numabench.analysis import contention, kernel_counts, offcpu, recorded
 
-    profile = recordings.load(path, rows=recorded.PAIRED)
+    profile = recordings.load(path, rows=recorded.PAIRED, user=False)
     symbols = recordings.symbols(profile, path, kallsyms)
     chains = recorded.kernel_chains(profile, symbols)
     events, switches = recorded.contention_events(profile), recorded.switches(profile)

@@ -7,28 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from numabench.errors import ResultError, UsageError
 from numabench.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from numabench.analysis.observed import Observation
-    from numabench.perf import Kallsyms, Profile
+    from numabench.perf import Event, Kallsyms, Profile
     from numabench.perf.symbols import SymbolTable
     from numabench.record import Run, Trial
 
-NAMES = typer.Option(metavar="FILE", help='A TOML file of functions\' other names: [rename], old = "new".')
 _RUN_FILE = "run.json"
 # What is shown of a run where nothing is chosen, the first that there is.
 _PREFERRED = ("cpu", "sched", "lock")
 # Beyond this share, what was lost may change what the rest says.
 _LOST_SHARE = 0.001
+DEFAULT_RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,16 @@ def find(results: Path, word: str, *, observed: str | None = None, trial: int | 
     return Source(file, kept.kallsyms, workload_pids(chosen), others)
 
 
-def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Profile:
-    """Read a recording, and say on stderr what of it is missing."""
+def load(
+    path: Path, *, rows: Collection[str] = (), user: bool = True, threads: bool = False, parity: bool = False
+) -> Profile:
+    """Read a recording, and say on stderr what of it is missing.
+
+    Threads of one name are counted together unless `threads` tells them apart.
+    """
     from numabench import perf
 
-    profile = perf.load(path, rows=rows, parity=parity)
+    profile = perf.load(path, rows=rows, user=user, threads=threads, parity=parity)
     stats = profile.stats
     told = (
         (stats.truncated, "the file ends early: it was read as far as it goes"),
@@ -114,6 +117,22 @@ def load(path: Path, *, rows: Collection[str] = (), parity: bool = False) -> Pro
         if is_so:
             print(f"numabench: {path}: {words}", file=sys.stderr)
     return profile
+
+
+def sampled(word: str, profile: Profile, event: str | None) -> tuple[Event, ...]:
+    """The events that have samples, all or those of a name. Raises `ResultError` where there is none."""
+    found = tuple(one for one in profile.sampled_events if event is None or event in {one.name, one.name.split(":")[0]})
+    if not found:
+        raise ResultError(f"{word} has no samples" + (f" of {event}" if event else ""), "see `perf evlist -i FILE`")
+    return found
+
+
+def only(word: str, events: Sequence[Event]) -> Event:
+    """The one of several that is to be exported. Raises `UsageError` where there are more."""
+    if len(events) > 1:
+        names = ", ".join(event.name for event in events)
+        raise UsageError(f"{word} has several events to export: {names}", "choose one with --event")
+    return events[0]
 
 
 def own_groups(profile: Profile, source: Source) -> NDArray[np.bool_] | None:
@@ -183,7 +202,7 @@ def symbols(profile: Profile, path: Path, kallsyms: Path | None) -> Kallsyms | N
     """
     from numabench.perf import PerfDataError
 
-    if not len(profile.kernel_chains.addresses):
+    if not profile.has_kernel_chains:
         return None
     try:
         found = profile.kallsyms(kallsyms or next(iter(sorted(path.parent.glob("kallsyms*"))), None))
@@ -206,3 +225,17 @@ def table(names: Path | None) -> SymbolTable:
     from numabench.perf import symbols as of_kernels
 
     return of_kernels.SymbolTable() if names is None else of_kernels.load(names)
+
+
+def write(target: Path, parts: Iterable[bytes]) -> None:
+    """Write an export to a file, or to stdout for `-`. Raises `ResultError` where it cannot be written."""
+    if str(target) == "-":
+        for part in parts:
+            sys.stdout.buffer.write(part)
+        return
+    try:
+        with target.open("wb") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise ResultError(f"cannot write {target}: {error.strerror}", "name a file that can be written") from None
+    print(f"numabench: written to {target}", file=sys.stderr)

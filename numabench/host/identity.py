@@ -8,17 +8,16 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import struct
 import sys
 from typing import Any
 
 from numabench import __version__
+from numabench.host.build_id import build_id
 from numabench.host.knobs import shown
 from numabench.host.root import LIVE, Root
 from numabench.idset import parse_ids
 from numabench.units import KIB
 
-_NT_GNU_BUILD_ID = 3
 _APPLICATION = b"numabench identity"
 _GUEST_OPTION = "numabench.lab"
 _ACCELERATOR_OPTION = "numabench.accel"
@@ -88,26 +87,6 @@ def _kernel_options(root: Root) -> dict[str, str]:
     """The kernel's command line by option; one without a value has an empty one."""
     words = (word.partition("=") for word in _line(root, "/proc/cmdline").split())
     return {name: value for name, _, value in words}
-
-
-def build_id(notes: bytes) -> str:
-    """The build id among ELF notes as hex digits, empty where there is none (elf(5), Notes).
-
-    /sys/kernel/notes holds the running kernel's.
-    """
-    at = 0
-    while at + 12 <= len(notes):
-        name_bytes, content_bytes, kind = struct.unpack_from("=III", notes, at)
-        name_at = at + 12
-        content_at = name_at + _aligned(name_bytes)
-        at = content_at + _aligned(content_bytes)
-        if kind == _NT_GNU_BUILD_ID and notes[name_at : name_at + name_bytes] == b"GNU\0" and at <= len(notes):
-            return notes[content_at : content_at + content_bytes].hex()
-    return ""
-
-
-def _aligned(size_bytes: int) -> int:
-    return (size_bytes + 3) & ~3
 
 
 def _hash_machine_id(machine_id: str) -> str:

@@ -6,25 +6,25 @@ import mmap
 import os
 import stat
 import struct
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from numabench.host.identity import build_id
+from numabench.host.build_id import build_id
+from numabench.perf.extension import checked, ffi, lib, require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
-_SYMBOL = [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 _SYMTAB, _STRTAB, _DYNSYM, _NOTE = 2, 3, 11, 7
 _LOAD = 1
-_NO_TYPE, _FUNCTION, _INDIRECT_FUNCTION = 0, 2, 10
-_RESERVED_SECTIONS = 0xFF00
-_GLOBAL, _WEAK = 1, 2
 _MAX_FILE_BYTES = 4 << 30
 # What is no file of a program, whatever a recording says of it.
 _NO_PROGRAMS = ("/proc/", "/sys/", "/dev/")
@@ -32,50 +32,49 @@ _NO_PROGRAMS = ("/proc/", "/sys/", "/dev/")
 
 @dataclass(frozen=True)
 class ElfSymbols:
-    """The functions of an ELF file by their addresses in it, sorted.
+    """The symbol table of an ELF file.
 
-    `segments` are its PT_LOADs: file offset, address and bytes in the file.
+    `segments` are its PT_LOADs: file offset, address and bytes in the file. `table` holds the symbols as they stand in
+    the file, `strings` their names, and `is_full` says that they are those of .symtab.
     """
 
     build_id: str
     segments: tuple[tuple[int, int, int], ...]
-    start: NDArray[np.uint64]
-    end: NDArray[np.uint64]
-    rank: NDArray[np.uint8]
-    name: NDArray[np.uint32]
+    table: bytes
     strings: bytes
     is_full: bool
 
     def names_at(self, addresses: NDArray[np.uint64]) -> list[str]:
-        """The function at each address in the file, empty where there is none."""
+        """The function at each address in the file, empty where there is none.
+
+        Of functions at one address it is perf's choice: sized, strong, global, with fewer underscores, then the longer
+        name.
+        """
         import numpy as np
 
-        at = np.searchsorted(self.start, addresses, side="right")
-        first = np.searchsorted(self.start, self.start[np.maximum(at, 1) - 1]) if len(self.start) else at
-        return [
-            self._best(int(low), int(high), int(address))
-            for low, high, address in zip(first.tolist(), at.tolist(), addresses.tolist(), strict=True)
-        ]
+        require()
+        distinct, which = np.unique(np.asarray(addresses, np.uint64), return_inverse=True)
+        found = np.empty(len(distinct), np.uint64)
+        with self.elf_table() as table:
+            checked(
+                lib.elf_functions(
+                    table, ffi.from_buffer("uint64_t[]", distinct), len(distinct), ffi.from_buffer("uint64_t[]", found)
+                )
+            )
+        names = [self._name(at) for at in found.tolist()]
+        return [names[number] for number in which.tolist()]
 
-    def _best(self, low: int, high: int, address: int) -> str:
-        """Of aliases perf's choice: sized, strong, global, with fewer underscores, then the longer name."""
-        found = [number for number in range(low, high) if address < self.end[number]]
-        if not found:
+    @contextmanager
+    def elf_table(self) -> Iterator[Any]:
+        """The table as the extension takes it, for as long as it is used."""
+        symbols, strings = ffi.from_buffer("uint8_t[]", self.table), ffi.from_buffer("char[]", self.strings)
+        yield ffi.new("struct elf_table *", (symbols, len(self.table), strings, len(self.strings)))
+
+    def _name(self, at: int) -> str:
+        if at == lib.ELF_NONE:
             return ""
-        names = [self._name(number) for number in found]
-        return min(
-            zip(found, names, strict=True),
-            key=lambda pair: (self.rank[pair[0]], _underscores(pair[1]), -len(pair[1])),
-        )[1]
-
-    def _name(self, number: int) -> str:
-        at = int(self.name[number])
         end = self.strings.find(b"\0", at)
         return self.strings[at : end if end >= 0 else len(self.strings)].decode(errors="replace")
-
-
-def _underscores(name: str) -> int:
-    return len(name) - len(name.lstrip("_"))
 
 
 def read_elf(path: Path) -> ElfSymbols | None:
@@ -108,15 +107,11 @@ def parse_elf(data: bytes | mmap.mmap) -> ElfSymbols | None:
     segments = _table(data, segments_at, segment_bytes, segment_count, _SEGMENT)
     sections = _table(data, sections_at, section_bytes, section_count, _SECTION)
     table = next((row for kind in (_SYMTAB, _DYNSYM) for row in sections if row[1] == kind), None)
-    start, end, rank, name = _functions(_content(data, table))
     strings_at = sections[table[6]] if table and table[6] < len(sections) else None
     return ElfSymbols(
         build_id=next(filter(None, (build_id(_content(data, row)) for row in sections if row[1] == _NOTE)), ""),
         segments=tuple((row[2], row[3], row[5]) for row in segments if row[0] == _LOAD),
-        start=start,
-        end=end,
-        rank=rank,
-        name=name,
+        table=_content(data, table),
         strings=_content(data, strings_at),
         is_full=bool(table and table[1] == _SYMTAB),
     )
@@ -136,26 +131,6 @@ def _content(data: bytes | mmap.mmap, section: tuple[int, ...] | None) -> bytes:
     return data[section[4] : section[4] + section[5]] if section and section[1] != no_bits else b""
 
 
-def _functions(table: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint32]]:
-    """Start, end, rank among aliases and name of the functions that are defined, sorted by start."""
-    import numpy as np
-
-    kind = np.dtype(_SYMBOL)
-    symbols = np.frombuffer(table[: len(table) // kind.itemsize * kind.itemsize], kind)
-    types = symbols["info"] & 15
-    # Functions written in assembler may be global labels alone: _start.
-    is_label = (types == _NO_TYPE) & (symbols["info"] >> 4 == _GLOBAL) & (symbols["section"] < _RESERVED_SECTIONS)
-    is_function = (types == _FUNCTION) | (types == _INDIRECT_FUNCTION) | is_label
-    symbols = symbols[is_function & (symbols["section"] != 0) & (symbols["name"] != 0)]
-    symbols = symbols[np.argsort(symbols["value"], kind="stable")]
-    start, size, binding = symbols["value"].copy(), symbols["size"], symbols["info"] >> 4
-    after = np.searchsorted(start, start, side="right")
-    following = np.append(start, np.uint64(2**64 - 1))[after] if len(start) else start
-    end = np.where(size == 0, following, start + np.minimum(size, np.uint64(2**64 - 1) - start))
-    rank = np.where(size == 0, 4, 0) + np.where(binding == _WEAK, 2, 0) + np.where(binding == _GLOBAL, 0, 1)
-    return start, end, rank.astype(np.uint8), symbols["name"].copy()
-
-
 def find_symbols(path: str, wanted_build_id: str, cache: Path | None = None) -> ElfSymbols | None:
     """The symbols of a program that was recorded, or None where its file is gone or is another one by its build id.
 
@@ -172,7 +147,7 @@ def find_symbols(path: str, wanted_build_id: str, cache: Path | None = None) -> 
         other = read_elf(other_path)
         if other and other.build_id == identity and (other.is_full or not own):
             segments = own.segments if own else other.segments
-            own = ElfSymbols(**{**other.__dict__, "segments": segments})
+            own = replace(other, segments=segments)
     return own
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from numabench.host.identity import build_id
+from numabench.host.build_id import build_id
 from numabench.host.root import LIVE
 from numabench.perf.attr import PerfDataError
-from numabench.perf.extension import ffi, lib, require
+from numabench.perf.extension import ffi, lib, made, require
 from numabench.perf.zstd import Unpacker
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 # Ten times what a kernel with every driver has.
 _MAX_BYTES = 256 * 1024 * 1024
 _REFERENCES = ("_text", "_stext")
-# struct kallsyms_symbol of c_ext/kallsyms.h
-_SYMBOL = [
-    *(("start", "<u8"), ("end", "<u8"), ("name", "<u4"), ("module", "<u4")),
-    *(("name_bytes", "<u2"), ("module_bytes", "<u2"), ("", "<u4")),
-]
 
 
 class Kallsyms:
@@ -36,21 +31,17 @@ class Kallsyms:
 
         Raises `PerfDataError` where it holds no symbol, or where all addresses are zero: the kernel hid them.
         """
-        import numpy as np
-
         require()
         if len(text) > _MAX_BYTES:
             raise PerfDataError(f"{source} is larger than any kernel's symbols")
         self.source = source
         self._text = text
-        symbols = np.zeros(text.count(b"\n") + 1, _SYMBOL)
-        count = lib.kallsyms_parse(
-            ffi.from_buffer(text), len(text), ffi.from_buffer("struct kallsyms_symbol[]", symbols), len(symbols)
-        )
-        self._symbols = symbols[:count].copy()
-        if not count:
+        # The table points into the text, which the buffer keeps where it is.
+        self._buffer = ffi.from_buffer(text)
+        self.table: Any = made(lib.kallsyms_new(self._buffer, len(text)), lib.kallsyms_free)
+        if not len(self):
             raise PerfDataError(f"{source} holds no kernel symbols")
-        if not self._symbols["start"].any():
+        if not lib.kallsyms_last(self.table):
             raise PerfDataError(
                 f"all addresses in {source} are zero: the kernel hid them from who saved it",
                 "save it again as root, or after sysctl kernel.kptr_restrict=0",
@@ -66,27 +57,22 @@ class Kallsyms:
         return cls(_unpacked(data, str(path)), str(path))
 
     def __len__(self) -> int:
-        return len(self._symbols)
+        return int(lib.kallsyms_count(self.table))
 
     def moved(self, reference_address: int) -> Kallsyms:
         """The symbols as they are in a boot that put the kernel's text (`_text` or `_stext`) at another address.
 
         Modules have places of their own in each boot: they are left out where the kernel's is another.
         """
-        import numpy as np
-
         if not reference_address:
             return self
         found = [at for at in map(self.address_of, _REFERENCES) if at is not None]
         if not found or reference_address in found:
             return self
         other = object.__new__(Kallsyms)
-        other.source, other._text = self.source, self._text
-        symbols = self._symbols[self._symbols["module_bytes"] == 0].copy()
-        delta = np.uint64((reference_address - found[0]) % 2**64)
-        symbols["start"] += delta
-        symbols["end"] += delta
-        other._symbols = symbols
+        other.source, other._text, other._buffer = self.source, self._text, self._buffer
+        delta = (reference_address - found[0]) % 2**64
+        other.table = made(lib.kallsyms_moved(self.table, delta), lib.kallsyms_free)
         return other
 
     def address_of(self, name: str) -> int | None:
@@ -111,27 +97,23 @@ class Kallsyms:
         found = np.empty(len(addresses), np.uint32)
         words = np.ascontiguousarray(addresses)
         lib.kallsyms_resolve(
-            ffi.from_buffer("struct kallsyms_symbol[]", self._symbols),
-            len(self._symbols),
-            ffi.from_buffer("uint64_t[]", words),
-            len(words),
-            ffi.from_buffer("uint32_t[]", found),
+            self.table, ffi.from_buffer("uint64_t[]", words), len(words), ffi.from_buffer("uint32_t[]", found)
         )
-        return np.minimum(found, np.uint32(len(self._symbols)))
+        return np.minimum(found, np.uint32(len(self)))
 
     def name(self, number: int) -> str:
         """The name of a symbol by its number, `[unknown]` for the number that `resolve` gives where there is none."""
-        if number >= len(self._symbols):
+        if number >= len(self):
             return "[unknown]"
-        symbol = self._symbols[number]
-        return self._part(int(symbol["name"]), int(symbol["name_bytes"]))
+        words = lib.kallsyms_words(self.table, number)
+        return self._part(words.name, words.name_bytes)
 
     def module(self, number: int) -> str:
         """The module that a symbol is in, empty for the kernel itself."""
-        if number >= len(self._symbols):
+        if number >= len(self):
             return ""
-        symbol = self._symbols[number]
-        return self._part(int(symbol["module"]), int(symbol["module_bytes"]))
+        words = lib.kallsyms_words(self.table, number)
+        return self._part(words.module, words.module_bytes)
 
     def names(self) -> frozenset[str]:
         """The names of all functions and variables: what a kernel has, whether it was sampled or not."""

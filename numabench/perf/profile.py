@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 from numabench.perf.attr import PerfDataError
 from numabench.perf.kallsyms import Kallsyms, find_kallsyms
-from numabench.perf.maps import Tasks
-from numabench.perf.records import EPOCH
-from numabench.perf.stacks import ROOT, CallTree, FrameChains, NameTable, TreeBuilder
-from numabench.perf.user import UserFrames
+from numabench.perf.stacks import CallTree, Namer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -27,27 +24,72 @@ if TYPE_CHECKING:
 _KERNEL = "[kernel.kallsyms]"
 
 
-@dataclass(frozen=True)
 class Samples:
-    """The samples of one event, in the order of their times, as columns of equal length.
+    """The samples of one event, in the order of their times, as columns of equal length, made when they are asked for.
 
     `group` is the row of `Profile.groups`, which holds the numbers of the call chain's parts. `raw` has the payloads
     one after the other: that of sample i begins at `raw_start[i]`.
     """
 
-    event: Event
-    time_ns: NDArray[np.uint64]
-    pid: NDArray[np.uint32]
-    tid: NDArray[np.uint32]
-    cpu: NDArray[np.uint32]
-    period: NDArray[np.uint64]
-    group: NDArray[np.uint32]
-    raw: NDArray[np.uint8]
-    raw_start: NDArray[np.uint64]
-    raw_bytes: NDArray[np.uint32]
+    def __init__(self, event: Event, rows: NDArray[np.void], raw: NDArray[np.uint8]) -> None:
+        import numpy as np
+
+        self.event = event
+        self.raw = raw
+        self._rows = rows
+        # Perf writes what each CPU has in the order of time: to merge what is in order is quick.
+        self._order = np.argsort(rows["time_ns"], kind="stable")
 
     def __len__(self) -> int:
-        return len(self.time_ns)
+        return len(self._rows)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        column: NDArray[Any] = self._rows[name][self._order]
+        return column
+
+    @cached_property
+    def time_ns(self) -> NDArray[np.uint64]:
+        """The time of each sample, by the recording's clock."""
+        return self._column("time_ns")
+
+    @cached_property
+    def pid(self) -> NDArray[np.uint32]:
+        """The process."""
+        return self._column("pid")
+
+    @cached_property
+    def tid(self) -> NDArray[np.uint32]:
+        """The thread."""
+        return self._column("tid")
+
+    @cached_property
+    def cpu(self) -> NDArray[np.uint32]:
+        """The CPU, the highest number where it was not recorded."""
+        return self._column("cpu")
+
+    @cached_property
+    def period(self) -> NDArray[np.uint64]:
+        """The period that each sample stands for."""
+        return self._column("period")
+
+    @cached_property
+    def group(self) -> NDArray[np.uint32]:
+        """The row of `Profile.groups`."""
+        return self._column("group")
+
+    @cached_property
+    def raw_bytes(self) -> NDArray[np.uint32]:
+        """The size of each payload."""
+        return self._column("raw_bytes")
+
+    @cached_property
+    def raw_start(self) -> NDArray[np.uint64]:
+        """Where each payload begins in `raw`."""
+        import numpy as np
+
+        sizes = self._rows["raw_bytes"]
+        starts: NDArray[np.uint64] = np.cumsum(sizes, dtype=np.uint64) - sizes
+        return starts[self._order]
 
     def field(self, name: str) -> NDArray[np.generic]:
         """A field of the tracepoint, laid out as the recording says: integers of its size, or bytes (`S16`).
@@ -62,11 +104,20 @@ class Samples:
                 f"{self.event.name} has no field {name}",
                 "it has " + (", ".join(one.name for one in self.event.fields) or "none"),
             )
-        if len(self) and found.offset_bytes + found.size_bytes > int(self.raw_bytes.min()):
+        sizes = self._rows["raw_bytes"]
+        if len(self) and found.offset_bytes + found.size_bytes > int(sizes.min()):
             raise PerfDataError(f"a sample of {self.event.name} is too short to hold {name}")
-        at = self.raw_start.astype(np.int64)[:, None] + found.offset_bytes + np.arange(found.size_bytes)
         kind = f"<{'i' if found.signed else 'u'}{found.size_bytes}" if found.size_bytes in {1, 2, 4, 8} else ""
-        return self.raw[at].view(kind or f"S{found.size_bytes}")[:, 0] if len(self) else np.zeros(0, kind or "S1")
+        if not len(self):
+            return np.zeros(0, kind or "S1")
+        if int(sizes.min()) == int(sizes.max()):
+            payloads = self.raw.reshape(len(self), -1)
+            field = np.ascontiguousarray(payloads[:, found.offset_bytes : found.offset_bytes + found.size_bytes])
+            column: NDArray[np.generic] = field.view(kind or f"S{found.size_bytes}")[:, 0][self._order]
+            return column
+        at = self.raw_start.astype(np.int64)[:, None] + found.offset_bytes + np.arange(found.size_bytes)
+        gathered: NDArray[np.generic] = self.raw[at].view(kind or f"S{found.size_bytes}")[:, 0]
+        return gathered
 
 
 class Profile:
@@ -77,9 +128,36 @@ class Profile:
         self.recording = recording
         self._parser = parser
         self.stats: Stats = parser.stats()
-        self.kernel_chains: Chains = parser.kernel_chains()
-        self.user_chains: Chains = parser.user_chains()
-        self.groups: NDArray[np.void] = parser.groups()
+
+    @cached_property
+    def groups(self) -> NDArray[np.void]:
+        """Samples counted by event, thread and call chain.
+
+        The columns are `count`, `period` (their sum), `first_ns`, `last_ns`, `event`, `pid`, `tid`, `comm` (see
+        `comms`) and the numbers of the `kernel` and `user` chains. Where threads are not told apart (see `load`), those
+        of one name are counted together, and `pid` and `tid` are 0.
+        """
+        return self._parser.groups()
+
+    @cached_property
+    def kernel_chains(self) -> Chains:
+        """The distinct kernel parts of call chains: addresses, the leaf first."""
+        return self._parser.kernel_chains()
+
+    @cached_property
+    def user_chains(self) -> Chains:
+        """The distinct user parts: addresses in the files that were mapped there, or as sampled where nothing was."""
+        return self._parser.user_chains()
+
+    @property
+    def has_kernel_chains(self) -> bool:
+        """Whether any sample was in the kernel."""
+        return self._parser.has_kernel_chains()
+
+    @cached_property
+    def sampled_events(self) -> tuple[Event, ...]:
+        """The events that have samples, in the order of the recording."""
+        return tuple(event for event in self.events if self._parser.samples(event))
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -102,75 +180,31 @@ class Profile:
         """The build id of the kernel that was recorded, as hex digits, empty where it was not recorded."""
         return next((id_ for path, id_ in self.recording.build_ids.items() if path.startswith(_KERNEL)), "")
 
-    @cached_property
-    def tasks(self) -> Tasks:
-        """Names and memory maps of all tasks over time."""
-        tasks = self._parser.tasks()
-        ids = {int(number): self._parser.text_bytes(int(number)) for number in set(tasks["build_id"].tolist()) - {0}}
-        return Tasks(tasks, self._parser.texts(), ids)
-
     def kallsyms(self, path: Path | str | None = None) -> Kallsyms:
         """The recorded kernel's symbols, from a file or from where perf keeps them, moved to where that kernel was.
 
         Raises `PerfDataError` where there are none.
         """
         found = Kallsyms.read(path) if path else find_kallsyms(self.kernel_build_id)
-        return found.moved(self.tasks.kernel_reference)
+        return found.moved(self._parser.kernel_reference())
 
     def is_kernel_of(self, kallsyms: Kallsyms) -> bool:
         """Whether symbols can be those of the kernel that was recorded: another build's text has another size."""
-        return kallsyms.may_be_of(self.tasks.kernel_size_bytes)
+        return kallsyms.may_be_of(self._parser.kernel_bytes())
 
     def samples(self, event: Event) -> Samples:
         """The samples of an event that `load` was asked to keep rows of, sorted by time."""
-        import numpy as np
-
-        rows, raw = self._parser.rows(event)
-        order = np.argsort(rows["time_ns"], kind="stable")
-        sizes = rows["raw_bytes"]
-        starts = np.cumsum(sizes, dtype=np.uint64) - sizes
-        group = rows["group"][order]
-        return Samples(
-            event=event,
-            time_ns=rows["time_ns"][order],
-            pid=self.groups["pid"][group],
-            tid=self.groups["tid"][group],
-            cpu=rows["cpu"][order],
-            period=rows["period"][order],
-            group=group,
-            raw=raw,
-            raw_start=starts[order],
-            raw_bytes=sizes[order],
-        )
+        return Samples(event, *self._parser.rows(event))
 
     def comms(self) -> list[str]:
-        """The name of each group's thread at the time of its first sample, empty where it is not known."""
-        numbers = self._comm_numbers(slice(None))
-        return [self.tasks.comm(number) for number in numbers.tolist()]
+        """The name of each group's thread at the time, empty where it is not known."""
+        numbers = self.groups["comm"].tolist()
+        names = {number: self._parser.text(number).decode(errors="replace") for number in set(numbers)}
+        return [names[number] for number in numbers]
 
-    def kernel_frames(self, kallsyms: Kallsyms | None, names: NameTable) -> FrameChains:
-        """The kernel chains with numbers of names for addresses; without symbols every name is `[kernel]`."""
-        import numpy as np
-
-        chains = self.kernel_chains
-        if kallsyms is None:
-            return FrameChains(chains.starts, np.full(len(chains.addresses), names.number("[kernel]"), np.uint32))
-        symbols = kallsyms.resolve(chains.addresses)
-        is_used = np.zeros(len(kallsyms) + 1, bool)
-        is_used[symbols] = True
-        used = np.flatnonzero(is_used)
-        number = np.zeros(len(kallsyms) + 1, np.uint32)
-        number[used] = names.numbers(map(kallsyms.name, used.tolist()))
-        return FrameChains(chains.starts, number[symbols])
-
-    def kernel_stacks(self, kallsyms: Kallsyms) -> list[tuple[str, ...]]:
+    def kernel_stacks(self, kallsyms: Kallsyms) -> KernelStacks:
         """The names of every kernel chain, the leaf first, by chain number."""
-        table = NameTable()
-        frames = self.kernel_frames(kallsyms, table)
-        names = table.names()
-        named = [names[number] for number in frames.frames.tolist()]
-        starts = frames.starts.tolist()
-        return [tuple(named[begin:end]) for begin, end in pairwise(starts)]
+        return KernelStacks(self.kernel_chains, kallsyms)
 
     def tree(
         self,
@@ -180,68 +214,57 @@ class Profile:
         user: bool = True,
         comm: bool = False,
         select: NDArray[np.bool_] | None = None,
+        modules: bool = False,
+        shown: Callable[[str], str] | None = None,
     ) -> CallTree:
         """The call stacks of one event, or of all, as a prefix tree.
 
         `kallsyms` are the kernel's symbols (None: every frame of the kernel is `[kernel]`), `user` adds the user parts
         of chains above the kernel's, `comm` the thread's name above both. `select` says of each of `groups` whether it
-        counts.
+        counts. With `modules` the names of the kernel's functions end with a NUL and the module they are in. `shown`
+        replaces names that are empty or hold a blank, a semicolon or anything but printable ASCII.
         """
-        import numpy as np
-
-        groups = self.groups
-        chosen = np.ones(len(groups), bool) if select is None else select
-        if event is not None:
-            chosen = chosen & (groups["event"] == event.number)
-        rows = np.flatnonzero(chosen)
-        table, builder = NameTable(), TreeBuilder()
-        below = np.full(len(rows), ROOT, np.uint32)
+        namer = Namer(self._parser, self.recording.build_ids)
+        namer.name_kernel(kallsyms, modules=modules)
         if comm:
-            below = builder.insert(below, *self._comm_frames(rows, table))
+            namer.name_comms()
         if user:
-            below = builder.insert(below, *self._user_frames.chains(rows, table))
-        nodes = self._insert_kernel(builder, below, rows, self.kernel_frames(kallsyms, table))
-        return builder.tree(table.names(), nodes, groups["count"][rows], groups["period"][rows])
+            namer.name_user()
+        if shown is not None:
+            namer.show(shown)
+        chosen = None
+        if select is not None:
+            chosen = select.astype("u1").tobytes()
+            if len(chosen) != len(self.groups):
+                raise ValueError(f"select is of {len(chosen)} groups, and there are {len(self.groups)}")
+        return namer.tree(None if event is None else event.number, user=user, comm=comm, select=chosen)
 
-    def _insert_kernel(
-        self, builder: TreeBuilder, below: NDArray[np.uint32], rows: NDArray[np.intp], frames: FrameChains
-    ) -> NDArray[np.uint32]:
-        """The nodes of groups' kernel chains; below the root alone each chain is inserted once for all its groups."""
-        import numpy as np
 
-        kernel = self.groups["kernel"][rows]
-        if below.any():
-            return builder.insert(below, kernel, frames)
-        is_used = np.zeros(len(frames), bool)
-        is_used[kernel] = True
-        used = np.flatnonzero(is_used).astype(np.uint32)
-        node: NDArray[np.uint32] = np.zeros(len(frames), np.uint32)
-        node[used] = builder.insert(np.zeros(len(used), np.uint32), used, frames)
-        return np.take(node, kernel)
+class KernelStacks(Sequence[tuple[str, ...]]):
+    """Kernel chains by number, named when they are asked for: of many chains few may be."""
 
-    def ambiguous_epochs(self) -> NDArray[np.void]:
-        """Times at which threads turned into something else in the midst of a group, sorted by (tid, time)."""
-        import numpy as np
+    def __init__(self, chains: Chains, kallsyms: Kallsyms) -> None:
+        self._chains, self._kallsyms = chains, kallsyms
+        self._names: dict[int, str] = {}
 
-        found = self._user_frames.changes_within_groups()
-        epochs = np.zeros(len(found), EPOCH)
-        for row, (tid, time_ns) in enumerate(sorted(found)):
-            epochs[row]["tid"], epochs[row]["time_ns"] = tid, time_ns
-        return epochs
+    def __len__(self) -> int:
+        return len(self._chains)
 
-    @cached_property
-    def _user_frames(self) -> UserFrames:
-        return UserFrames(self.groups, self.user_chains, self.tasks, self.recording.build_ids)
+    @overload
+    def __getitem__(self, number: int) -> tuple[str, ...]: ...
 
-    def _comm_frames(self, rows: NDArray[np.intp], table: NameTable) -> tuple[NDArray[np.uint32], FrameChains]:
-        import numpy as np
+    @overload
+    def __getitem__(self, number: slice) -> list[tuple[str, ...]]: ...
 
-        distinct, chain = np.unique(self._comm_numbers(rows), return_inverse=True)
-        names = np.array(
-            table.numbers(self.tasks.comm(number) or "[unknown]" for number in distinct.tolist()), np.uint32
-        )
-        return chain.astype(np.uint32), FrameChains(np.arange(len(names) + 1, dtype=np.uint64), names)
+    def __getitem__(self, number: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"there is no chain {number}")
+        return tuple(self._name(symbol) for symbol in self._kallsyms.resolve(self._chains[number]).tolist())
 
-    def _comm_numbers(self, rows: NDArray[np.intp] | slice) -> NDArray[np.int64]:
-        groups = self.groups[rows]
-        return self.tasks.comms.at(groups["tid"], groups["first_ns"])
+    def _name(self, symbol: int) -> str:
+        found = self._names.get(symbol)
+        if found is None:
+            found = self._names[symbol] = self._kallsyms.name(symbol)
+        return found

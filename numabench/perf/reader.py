@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import mmap
+import os
+import stat
 import struct
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,16 +17,21 @@ from numabench.perf import header
 from numabench.perf.attr import PerfDataError, parse_attr, parse_tracing_data
 from numabench.perf.header import Head, Recording
 from numabench.perf.profile import Profile
-from numabench.perf.records import BUILD_ID, EVENT_UPDATE, HEADER_ATTR, HEADER_FEATURE, TRACING_DATA, Parser
+from numabench.perf.records import (
+    BUILD_ID,
+    EVENT_UPDATE,
+    HEADER_ATTR,
+    HEADER_FEATURE,
+    TRACING_DATA,
+    Parser,
+    RecordStream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import BinaryIO
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-_PART_BYTES = 1 << 20
+_MAP_BYTES = 2 << 20
 _UPDATE_NAME = 2
 
 
@@ -39,46 +47,35 @@ def load(
 
     `source` is a perf.data, the directory of `perf record --threads`, a fifo, or an open binary file of what
     `perf record -o -` writes. `rows` are patterns of events' names (`sched:sched_switch`, `lock:*`) whose samples are
-    kept one by one, with their payloads. `user=False` leaves out the user parts of chains, `threads=False` also whose
-    they are: the fastest way to the kernel's stacks. `parity=True` drops a whole chain for one garbage word, as perf
-    does, where otherwise its kernel part is kept and counted.
+    kept one by one, with their payloads. `user=False` leaves out the user parts of chains. `threads=False` counts the
+    threads of one name together, and with `user=False` all threads: the fastest way to the kernel's stacks.
+    `parity=True` drops a whole chain for one garbage word, as perf does, where otherwise its kernel part is kept and
+    counted.
 
-    Symbols are found later, when a tree or names are asked for. Memory is that of the distinct chains and the rows, not
-    of the file. A file that ends early is read as far as it goes (`Profile.stats.truncated`). Raises `PerfDataError`
-    for what is no perf.data or is corrupt.
+    Kernel symbols are found later, when a tree or names are asked for. Memory is that of the distinct chains and the
+    rows, not of the file. A file that ends early is read as far as it goes (`Profile.stats.truncated`). Raises
+    `PerfDataError` for what is no perf.data or is corrupt.
     """
-    reading = _Reading(rows, Parser(parity=parity, user=user and threads, threads=threads))
+    can_repeat = isinstance(source, Path | str) and (Path(source).is_file() or Path(source).is_dir())
+    reading = _Reading(rows, Parser(parity=parity, user=user, threads=threads, can_repeat=can_repeat))
     if isinstance(source, Path | str):
         name = str(source)
-        for path in _files(Path(source)):
+        files = _files(Path(source))
+        # Each file has rounds of its own.
+        reading.parser.must_repeat = reading.parser.is_ordered and len(files) > 1
+        for path in files:
             with _opened(path) as file:
                 reading.read(file, str(path))
+        reading.finish(name)
+        if reading.parser.must_repeat:
+            for number, path in enumerate(files):
+                with _opened(path) as file:
+                    reading.read_again(file, number)
     else:
-        name = getattr(source, "name", "the stream")
-        reading.read(source, str(name))
-    reading.finish(name)
-    epochs = None
-    profile = Profile(name, reading.recording, reading.parser)
-    if user and threads and isinstance(source, Path | str) and _is_seekable(Path(source)):
-        epochs = profile.ambiguous_epochs()
-    if epochs is None or not len(epochs):
-        return profile
-    return _load_apart(Path(source), rows, parity=parity, epochs=epochs)  # type: ignore[arg-type]
-
-
-def _load_apart(path: Path, rows: Collection[str], *, parity: bool, epochs: NDArray[np.void]) -> Profile:
-    """A second reading, that keeps apart what a thread did before and after it became something else."""
-    reading = _Reading(rows, Parser(parity=parity, user=True, threads=True))
-    reading.parser.set_epochs(epochs)
-    for part in _files(path):
-        with _opened(part) as file:
-            reading.read(file, str(part))
-    reading.finish(str(path))
-    return Profile(str(path), reading.recording, reading.parser)
-
-
-def _is_seekable(path: Path) -> bool:
-    return path.is_file() or path.is_dir()
+        name = str(getattr(source, "name", "the stream"))
+        reading.read(source, name)
+        reading.finish(name)
+    return Profile(name, reading.recording, reading.parser)
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -107,12 +104,14 @@ class _Reading:
         self.parser = parser
         self.recording = Recording()
         self._patterns = tuple(rows)
+        self._streams: list[RecordStream] = []
+        self._parts: list[tuple[int, int | None]] = []
         self._has_head = False
 
     def read(self, file: BinaryIO, name: str) -> None:
         """Take in a file."""
         if self._has_head:
-            self._feed(file, None, b"")
+            self._feed(file, None)
             return
         self._has_head = True
         first = _read_exactly(file, header.PIPE_HEADER_BYTES)
@@ -120,7 +119,7 @@ class _Reading:
             first += _read_exactly(file, header.HEADER_BYTES - len(first))
         head = header.parse_head(first, name)
         if head.is_pipe:
-            self._feed(file, None, b"")
+            self._feed(file, None)
             return
         self._read_sections(file, head, name)
 
@@ -137,26 +136,40 @@ class _Reading:
         file.seek(head.data_offset)
         left_bytes = size_bytes - head.data_offset
         self.parser.truncated |= head.data_bytes > left_bytes
-        self._feed(file, min(head.data_bytes, left_bytes) or None, b"")
+        self._feed(file, min(head.data_bytes, left_bytes) or None)
+
+    def read_again(self, file: BinaryIO, number: int) -> None:
+        """Take the samples of a file that was read before."""
+        offset_bytes, size_bytes = self._parts[number]
+        file.seek(offset_bytes)
+        repeat = self._streams[number].again()
+        for part in self._source(file, size_bytes):
+            repeat.feed(part)
+            self.parser.give_back(part)
 
     def finish(self, name: str) -> None:
-        """Raise `PerfDataError` where no event was described."""
+        """Take what still waits. Raises `PerfDataError` where no event was described."""
         if not self.recording.events:
             raise PerfDataError(f"{name} describes no event")
+        self.parser.end()
 
-    def _feed(self, file: BinaryIO, size_bytes: int | None, first: bytes) -> None:
+    def _feed(self, file: BinaryIO, size_bytes: int | None) -> None:
         stream = self.parser.stream(self._on_record)
-        buffer = bytearray(_PART_BYTES)
-        view = memoryview(buffer)
-        stream.feed(first)
-        while size_bytes is None or size_bytes > 0:
-            room = view if size_bytes is None else view[: min(size_bytes, len(view))]
-            count = file.readinto(room)  # type: ignore[attr-defined]
-            if not count:
-                break
-            stream.feed(view[:count])
-            size_bytes = None if size_bytes is None else size_bytes - count
+        self._streams.append(stream)
+        self._parts.append((file.tell() if file.seekable() else 0, size_bytes))
+        for part in self._source(file, size_bytes):
+            stream.feed(part)
         stream.end()
+
+    def _source(self, file: BinaryIO, size_bytes: int | None) -> Iterator[memoryview]:
+        try:
+            status = os.fstat(file.fileno())
+        except (OSError, AttributeError):
+            return _parts(self.parser, file, size_bytes)
+        if not stat.S_ISREG(status.st_mode):
+            return _parts(self.parser, file, size_bytes)
+        at = file.tell()
+        return _mapped_parts(file, at, status.st_size - at if size_bytes is None else size_bytes)
 
     def _choose_rows(self) -> None:
         for event in self.recording.events:
@@ -185,6 +198,44 @@ class _Reading:
             recording = replace(recording, build_ids=recording.build_ids | header.parse_build_ids(record))
         self.recording = recording
         self._choose_rows()
+
+
+def _parts(parser: Parser, file: BinaryIO, size_bytes: int | None) -> Iterator[memoryview]:
+    """The next bytes of a file, up to a size or its end, in room of the parser's.
+
+    A pipe gives little at a time: a part waits until it is full, for it may be kept.
+    """
+    while size_bytes is None or size_bytes > 0:
+        view = memoryview(parser.room())
+        room_bytes = len(view) if size_bytes is None else min(size_bytes, len(view))
+        count = 0
+        while count < room_bytes:
+            more = file.readinto(view[count:room_bytes])  # type: ignore[attr-defined]
+            if not more:
+                break
+            count += more
+        if count:
+            yield view[:count]
+        if count < room_bytes:
+            return
+        size_bytes = None if size_bytes is None else size_bytes - count
+
+
+def _mapped_parts(file: BinaryIO, offset_bytes: int, size_bytes: int) -> Iterator[memoryview]:
+    """A regular file's bytes as they are in the page cache: to copy them costs as much as to read their chains.
+
+    Only what the file still has at the time is mapped: to touch what it has lost since would be fatal.
+    """
+    at, end = offset_bytes, offset_bytes + size_bytes
+    while at < end:
+        begin = at // _MAP_BYTES * _MAP_BYTES
+        until = min(end, begin + _MAP_BYTES, os.fstat(file.fileno()).st_size)
+        if until <= at:
+            return
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        window = mmap.mmap(file.fileno(), until - begin, flags=flags, prot=mmap.PROT_READ, offset=begin)
+        yield memoryview(window)[at - begin :]
+        at = until
 
 
 def _renamed(recording: Recording, body: bytes) -> Recording:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from numabench.perf.extension import checked, ffi, lib, made, require
+from numabench.perf.elf import find_symbols
+from numabench.perf.extension import checked, ffi, lib, made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from numabench.perf.elf import ElfSymbols
+    from numabench.perf.kallsyms import Kallsyms
+    from numabench.perf.records import Parser
+
 ROOT = 0
+_UNKNOWN = "[unknown]"
+# struct calltree_node of c_ext/calltree.h
+_NODE = [("count", "<u8"), ("period", "<u8"), ("parent", "<u4"), ("name", "<u4")]
+_TEXT_BYTES = 1 << 18
 
 
-@dataclass(frozen=True)
 class CallTree:
     """A prefix tree of call stacks. Node 0 is the root, which is no function; a parent comes before its children.
 
@@ -25,23 +35,62 @@ class CallTree:
     samples taken in it, and the sum of their periods (for a clock event: ns).
     """
 
-    names: tuple[str, ...]
-    parent: NDArray[np.uint32]
-    name: NDArray[np.uint32]
-    count: NDArray[np.uint64]
-    period: NDArray[np.uint64]
+    def __init__(self, tree: Any, namer: Namer) -> None:
+        self._tree, self._namer = tree, namer
 
     def __len__(self) -> int:
-        return len(self.parent)
+        size = ffi.new("size_t *")
+        lib.calltree_nodes(self._tree, size)
+        return int(size[0])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names by number."""
+        return self._namer.names()
+
+    @cached_property
+    def _nodes(self) -> NDArray[np.void]:
+        import numpy as np
+
+        size = ffi.new("size_t *")
+        nodes = lib.calltree_nodes(self._tree, size)
+        kind = np.dtype(_NODE)
+        copy = np.frombuffer(ffi.buffer(nodes, size[0] * kind.itemsize), kind).copy()
+        copy["name"][ROOT] = len(self.names)
+        return copy
+
+    @property
+    def parent(self) -> NDArray[np.uint32]:
+        """The parent of each node; of the root itself."""
+        parent: NDArray[np.uint32] = self._nodes["parent"]
+        return parent
+
+    @property
+    def name(self) -> NDArray[np.uint32]:
+        """The position in `names` of each node's name."""
+        name: NDArray[np.uint32] = self._nodes["name"]
+        return name
+
+    @property
+    def count(self) -> NDArray[np.uint64]:
+        """The samples taken in each node."""
+        count: NDArray[np.uint64] = self._nodes["count"]
+        return count
+
+    @property
+    def period(self) -> NDArray[np.uint64]:
+        """The sums of their periods."""
+        period: NDArray[np.uint64] = self._nodes["period"]
+        return period
 
     def inclusive(self, own: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
         """Samples of each node and of all below it; `own` replaces `count` by another figure, for example `period`."""
+        import numpy as np
+
         total = (self.count if own is None else own).tolist()
         parents = self.parent.tolist()
         for node in range(len(total) - 1, 0, -1):
             total[parents[node]] += total[node]
-        import numpy as np
-
         return np.array(total, np.uint64)
 
     def frames(self, node: int) -> tuple[str, ...]:
@@ -65,99 +114,91 @@ class CallTree:
                 yield path, counts[node]
 
     def folded(self) -> Iterator[str]:
-        """Lines `outermost;...;leaf count`, as flame graph tools read them; empty stacks are left out."""
-        paths = [""]
-        counts, parents, names = self.count.tolist(), self.parent.tolist(), self.name.tolist()
-        for node in range(1, len(counts)):
-            above = paths[parents[node]]
-            own = self.names[names[node]].replace(";", ":")
-            path = f"{above};{own}" if above else own
-            paths.append(path)
-            if counts[node]:
-                yield f"{path} {counts[node]}"
+        """Lines `outermost;...;leaf count`, sorted, as flame graph tools read them; empty stacks are left out."""
+        for text in self.folded_text():
+            yield from text.decode(errors="replace").split("\n")[:-1]
+
+    def folded_text(self) -> Iterator[bytes]:
+        """The lines of `folded`, many at a time, each with its end."""
+        folded = made(lib.folded_new(self._tree, self._namer.span()), lib.folded_free)
+        room_bytes = _TEXT_BYTES
+        text = ffi.new("char[]", room_bytes)
+        while True:
+            size_bytes = lib.folded_next(folded, text, room_bytes)
+            if checked(size_bytes) > room_bytes:
+                room_bytes = size_bytes
+                text = ffi.new("char[]", room_bytes)
+            elif size_bytes:
+                yield bytes(ffi.buffer(text, size_bytes))
+            else:
+                return
 
 
-class NameTable:
-    """Names by number, each once, in the order in which they were first asked for."""
+class Namer:
+    """Gives names to the addresses of a recording that was read, and makes trees of its stacks."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+    def __init__(self, parser: Parser, build_ids: dict[str, str]) -> None:
+        self._parser, self._build_ids = parser, build_ids
+        self._stacks = made(lib.stacks_new(parser.data, int.from_bytes(os.urandom(8), "little")), lib.stacks_free)
 
-    def number(self, name: str) -> int:
-        """The number of a name."""
-        return self._numbers.setdefault(name, len(self._numbers))
+    def name_kernel(self, kallsyms: Kallsyms | None, *, modules: bool) -> None:
+        """Name the kernel's functions; with `modules` a NUL and the module follow each."""
+        table = ffi.NULL if kallsyms is None else kallsyms.table
+        checked(lib.stacks_name_kernel(self._stacks, table, modules))
 
-    def numbers(self, names: Iterable[str]) -> list[int]:
-        """The numbers of some names."""
-        return [self.number(name) for name in names]
+    def name_comms(self) -> None:
+        """Name the threads."""
+        checked(lib.stacks_name_comms(self._stacks))
+
+    def name_user(self) -> None:
+        """Name the functions of programs: `[file]` where a function is not known, `[unknown]` where nothing is."""
+        while (number := lib.stacks_next_file(self._stacks)) != lib.STACKS_NONE:
+            name, build_id = self._parser.file(number)
+            symbols = find_symbols(name, build_id.hex() or self._build_ids.get(name, ""))
+            self._name_file(symbols, f"[{PurePath(name).name.strip('[]')}]" if name else _UNKNOWN)
+
+    def _name_file(self, symbols: ElfSymbols | None, fallback: str) -> None:
+        word = fallback.encode(errors="replace")
+        if symbols is None:
+            checked(lib.stacks_name_file(self._stacks, ffi.NULL, ffi.NULL, 0, word, len(word)))
+            return
+        segments = ffi.new("struct stacks_segment[]", symbols.segments)
+        with symbols.elf_table() as table:
+            checked(lib.stacks_name_file(self._stacks, table, segments, len(symbols.segments), word, len(word)))
+
+    def show(self, shown: Callable[[str], str]) -> None:
+        """Have names shown as another text: those that are empty, or have a blank, a semicolon or unusual characters.
+
+        Call it when all is named that will be in the tree.
+        """
+        number = 0
+        while (number := lib.stacks_odd_name(self._stacks, number)) != lib.STACKS_NONE:
+            word = shown(self._name(number)).encode(errors="replace")
+            checked(lib.stacks_show(self._stacks, number, word, len(word)))
+            number += 1
+
+    def tree(self, event: int | None, *, user: bool, comm: bool, select: bytes | None) -> CallTree:
+        """The stacks of one event or of all; what is part of them must have been named."""
+        tree = made(lib.calltree_new(int.from_bytes(os.urandom(8), "little")), lib.calltree_free)
+        parts = (lib.STACKS_USER if user else 0) | (lib.STACKS_COMM if comm else 0)
+        number = lib.STACKS_ALL_EVENTS if event is None else event
+        chosen = ffi.NULL if select is None else ffi.from_buffer("uint8_t[]", select)
+        checked(lib.stacks_build(self._stacks, tree, number, parts, chosen))
+        return CallTree(tree, self)
+
+    def span(self) -> Any:
+        """All names, as the extension takes them."""
+        return lib.stacks_names(self._stacks)
 
     def names(self) -> tuple[str, ...]:
         """All names by number."""
-        return tuple(self._numbers)
+        span = self.span()
+        starts = ffi.unpack(span.starts, span.count + 1)
+        text = bytes(ffi.buffer(span.items, starts[-1])) if starts[-1] else b""
+        return tuple(text[begin:end].decode(errors="replace") for begin, end in pairwise(starts))
 
-
-@dataclass(frozen=True)
-class FrameChains:
-    """Chains of named frames, the leaf first: chain i is `frames[starts[i]:starts[i + 1]]`, numbers of names."""
-
-    starts: NDArray[np.uint64]
-    frames: NDArray[np.uint32]
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-
-class TreeBuilder:
-    """A tree that chains are put into."""
-
-    def __init__(self) -> None:
-        require()
-        self._tree = made(lib.calltree_new(int.from_bytes(os.urandom(8), "little")), lib.calltree_free)
-
-    def insert(self, below: NDArray[np.uint32], chains: NDArray[np.uint32], frames: FrameChains) -> NDArray[np.uint32]:
-        """The nodes of the leaves, after `chains[i]` was put below node `below[i]`, its outermost frame first."""
-        import numpy as np
-
-        below, chains = (np.ascontiguousarray(numbers, np.uint32) for numbers in (below, chains))
-        names = np.ascontiguousarray(frames.frames, np.uint32)
-        starts = np.ascontiguousarray(frames.starts, np.uint64)
-        nodes = np.empty(len(chains), np.uint32)
-        if len(chains) and (chains.max() >= len(frames) or below.max() >= self._size()):
-            raise IndexError("no such chain or node")
-        checked(
-            lib.calltree_insert(
-                self._tree,
-                ffi.from_buffer("uint32_t[]", below),
-                ffi.from_buffer("uint32_t[]", chains),
-                len(chains),
-                ffi.from_buffer("uint64_t[]", starts),
-                ffi.from_buffer("uint32_t[]", names),
-                ffi.from_buffer("uint32_t[]", nodes),
-            )
-        )
-        return nodes
-
-    def tree(
-        self, names: tuple[str, ...], nodes: NDArray[np.uint32], count: NDArray[np.uint64], period: NDArray[np.uint64]
-    ) -> CallTree:
-        """The tree, with counts and periods added to some nodes."""
-        import numpy as np
-
-        own_count, own_period = (np.zeros(self._size(), np.uint64) for _ in range(2))
-        np.add.at(own_count, nodes, count)
-        np.add.at(own_period, nodes, period)
-        name = self._copy(lib.calltree_names)
-        name[ROOT] = len(names)
-        return CallTree(names, self._copy(lib.calltree_parents), name, own_count, own_period)
-
-    def _size(self) -> int:
-        size = ffi.new("size_t *")
-        lib.calltree_parents(self._tree, size)
-        return int(size[0])
-
-    def _copy(self, read: Any) -> NDArray[np.uint32]:
-        import numpy as np
-
-        size = ffi.new("size_t *")
-        items = read(self._tree, size)
-        return np.frombuffer(ffi.buffer(items, size[0] * 4), np.uint32).copy()
+    def _name(self, number: int) -> str:
+        span = self.span()
+        begin, end = span.starts[number], span.starts[number + 1]
+        size = end - begin
+        return bytes(ffi.buffer(ffi.cast("char *", span.items) + begin, size)).decode(errors="replace") if size else ""

@@ -25,9 +25,14 @@ def folded(stacks: Iterable[Stack]) -> str:
     return "".join(f"{line} {samples}\n" for line, samples in sorted(sums.items()))
 
 
+def shown(name: str) -> str:
+    """A name as the format has it; only one that is printable ASCII without blanks and semicolons stays as it is."""
+    return escape(name).translate(_RESERVED).replace(" ", "_") or "[unknown]"
+
+
 class _Names(dict[str, str]):
     """The form of each name in the format, made once: there are few names and many frames."""
 
     def __missing__(self, name: str) -> str:
-        self[name] = shown = escape(name).translate(_RESERVED).replace(" ", "_") or "[unknown]"
-        return shown
+        self[name] = form = shown(name)
+        return form

@@ -279,6 +279,25 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_read(
     assert words in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--folded=-", "--parity"), ("--folded", "-", "--event", "cpu-clock"), ("--results", "r", "--folded", "-")],
+)
+def test_folded_text_alone_is_what_it_is_beside_others(cpu: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    alone = numabench("callgraph", str(cpu), "--kallsyms", str(KALLSYMS), *words).check("alone").stdout
+    beside = tmp_path / "folded"
+    rest = [word for word in words if word not in {"--folded", "--folded=-", "-"}]
+    options = ("--folded", str(beside), "--csv", str(tmp_path / "csv"))
+    numabench("callgraph", str(cpu), "--kallsyms", str(KALLSYMS), *options, *rest).check("beside")
+    assert alone == beside.read_text()
+
+
+@pytest.mark.parametrize("words", [("--folded",), ("--folded", "-", "--nothing"), ("--folded=-", "a", "b")])
+def test_words_that_mean_nothing_are_refused_however_they_are_read(cpu: Path, words: tuple[str, ...]) -> None:
+    done = numabench("callgraph", str(cpu), *words)
+    assert (done.exit_status, done.stdout) == (2, "")
+
+
 def test_several_events_are_not_exported_as_one(locks: Path) -> None:
     done = numabench("callgraph", str(locks), "--folded", "-")
     assert (done.exit_status, done.stdout) == (2, "")

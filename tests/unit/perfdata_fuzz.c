@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "folded.h"
 #include "perfdata.h"
+#include "stacks.h"
 
 enum { EVENTS = 3, MAX_BYTES = 1 << 20, MAX_DAMAGE = 12, MAX_RECORDS = 4096, HEADER_BYTES = 8, UNPACK_DEPTH = 2 };
 enum { TYPE_COMPRESSED = 81, TYPE_COMPRESSED2 = 83 };
@@ -101,18 +103,29 @@ static uint64_t sum(struct perfdata_span span, size_t item_bytes)
     return total;
 }
 
-static void check_tasks(const struct perfdata *data)
+/* The places of user frames are of files, and the files have names. */
+static void check_places(struct perfdata *data)
 {
-    uint64_t count, texts = perfdata_texts(data).count;
-    const struct perfdata_task *tasks = perfdata_tasks(data, &count);
+    uint64_t places, files, texts = perfdata_texts(data).count;
+    struct perfdata_span users = perfdata_user_chains(data);
+    const struct perfdata_place *place = perfdata_places(data, &places);
+    const struct perfdata_file *file = perfdata_files(data, &files);
 
-    for (uint64_t i = 0; i < count; i++) {
-        if (tasks[i].name >= texts || tasks[i].build_id >= texts)
+    for (uint64_t i = 0; i < users.starts[users.count]; i++) {
+        if (((const uint32_t *)users.items)[i] >= places)
+            abort();
+    }
+    for (uint64_t i = 0; i < places; i++) {
+        if (place[i].file >= files)
+            abort();
+    }
+    for (uint64_t i = 0; i < files; i++) {
+        if (file[i].name >= texts || file[i].build_id >= texts)
             abort();
     }
 }
 
-static uint64_t walk(const struct perfdata *data)
+static uint64_t walk(struct perfdata *data)
 {
     uint64_t count, samples = 0, total = sum(perfdata_texts(data), 1);
     uint64_t kernel_chains = perfdata_kernel_chains(data).count, user_chains = perfdata_user_chains(data).count;
@@ -120,12 +133,13 @@ static uint64_t walk(const struct perfdata *data)
 
     for (uint64_t i = 0; i < count; i++) {
         samples += groups[i].count;
-        if (groups[i].kernel >= kernel_chains || groups[i].user >= user_chains || groups[i].event >= EVENTS)
+        if (groups[i].kernel >= kernel_chains || groups[i].user >= user_chains || groups[i].event >= EVENTS ||
+            groups[i].comm >= perfdata_texts(data).count)
             abort();
     }
     if (samples != perfdata_stats(data)->samples)
         abort();
-    check_tasks(data);
+    check_places(data);
     for (uint32_t event = 0; event < EVENTS; event++) {
         const struct perfdata_row *rows = perfdata_rows(data, event, &count);
         uint64_t raw_bytes, row_bytes = 0;
@@ -138,7 +152,34 @@ static uint64_t walk(const struct perfdata *data)
         for (uint64_t i = 0; i < raw_bytes; i++)
             total += raw[i];
     }
-    return total + sum(perfdata_kernel_chains(data), 8) + sum(perfdata_user_chains(data), 8);
+    return total + sum(perfdata_kernel_chains(data), 8);
+}
+
+/* Name everything, make the tree and its text: the samples in it are those that were counted. */
+static void fold(struct perfdata *data, uint64_t *state)
+{
+    struct stacks *stacks = stacks_new(data, next_random(state));
+    struct calltree *tree = calltree_new(next_random(state));
+    struct folded *folded = NULL;
+    char text[4096];
+    int64_t size;
+
+    if (!stacks || !tree || stacks_name_kernel(stacks, NULL, 0) < 0 || stacks_name_comms(stacks) < 0)
+        abort();
+    while (stacks_next_file(stacks) != STACKS_NONE) {
+        if (stacks_name_file(stacks, NULL, NULL, 0, (const uint8_t *)"a;b", 3) < 0)
+            abort();
+    }
+    for (uint32_t odd = 0; (odd = stacks_odd_name(stacks, odd)) != STACKS_NONE && odd < 10; odd++)
+        stacks_show(stacks, odd, (const uint8_t *)"odd", 3);
+    if (stacks_build(stacks, tree, STACKS_ALL_EVENTS, STACKS_USER | STACKS_COMM, NULL) < 0)
+        abort();
+    folded = folded_new(tree, stacks_names(stacks));
+    while (folded && (size = folded_next(folded, text, sizeof(text))) > 0 && size <= (int64_t)sizeof(text))
+        ;
+    folded_free(folded);
+    calltree_free(tree);
+    stacks_free(stacks);
 }
 
 static void unpack(struct perfdata *data, const uint8_t *record, size_t size, uint64_t *state, int depth);
@@ -178,6 +219,8 @@ static size_t feed_part(struct perfdata *data, struct perfdata_lane *lane, const
     if (status == PERFDATA_RECORD)
         unpack(data, lane->record, lane->record_bytes, state, depth);
     free(copy);
+    if (status == PERFDATA_ROUND && perfdata_round(data) < 0)
+        abort();
     return status < 0 ? 0 : used;
 }
 
@@ -189,18 +232,19 @@ static void unpack(struct perfdata *data, const uint8_t *record, size_t size, ui
 
     if ((record[0] != TYPE_COMPRESSED && record[0] != TYPE_COMPRESSED2) || depth == UNPACK_DEPTH)
         return;
-    lane = perfdata_lane_new();
+    lane = perfdata_lane_new(PERFDATA_SIDEBAND | PERFDATA_SAMPLES | PERFDATA_PACKED);
     while (lane && at < size && (used = feed_part(data, lane, record + at, size - at, state, depth + 1)))
         at += used;
     perfdata_lane_free(lane);
 }
 
 /* The file's halves by turns, as the files of a directory may be. */
-static void feed(struct perfdata *data, const uint8_t *bytes, const struct records *records, uint64_t *state)
+static void feed_lanes(struct perfdata *data, int kinds, const uint8_t *bytes, const struct records *records,
+                       uint64_t *state)
 {
     size_t middle = records->at[records->count / 2], end = records->at[records->count];
     size_t at[2] = {0, middle}, ends[2] = {middle, end};
-    struct perfdata_lane *lanes[2] = {perfdata_lane_new(), perfdata_lane_new()};
+    struct perfdata_lane *lanes[2] = {perfdata_lane_new(kinds), perfdata_lane_new(kinds)};
     int is_going[2] = {lanes[0] != NULL, lanes[1] != NULL};
 
     while (is_going[0] || is_going[1]) {
@@ -214,10 +258,22 @@ static void feed(struct perfdata *data, const uint8_t *bytes, const struct recor
     perfdata_lane_free(lanes[1]);
 }
 
+/* In one way through the bytes, or the records about tasks first and then the samples. */
+static void feed(struct perfdata *data, const uint8_t *bytes, const struct records *records, uint64_t *state)
+{
+    if (next_random(state) % 2) {
+        feed_lanes(data, PERFDATA_SIDEBAND | PERFDATA_SAMPLES | PERFDATA_PACKED, bytes, records, state);
+        return;
+    }
+    feed_lanes(data, PERFDATA_SIDEBAND | PERFDATA_PACKED, bytes, records, state);
+    if (perfdata_settle(data) < 0)
+        abort();
+    feed_lanes(data, PERFDATA_SAMPLES, bytes, records, state);
+}
+
 static void run(const uint8_t *original, const struct records *records, uint64_t *state)
 {
     static const uint64_t kept = 0x1FFFF; /* every bit up to PERF_SAMPLE_IDENTIFIER */
-    static const struct perfdata_epoch epochs[] = {{.tid = 7, .time_ns = 5}, {.tid = 8, .time_ns = 900}};
     struct perfdata *data = perfdata_new((int)(next_random(state) % 2), (int)(next_random(state) % 2),
                                          (int)(next_random(state) % 2), next_random(state));
     uint64_t type = next_random(state) % 2 ? 0x4C7 | 1 << 5 | 1 << 8 : next_random(state) & kept;
@@ -237,11 +293,10 @@ static void run(const uint8_t *original, const struct records *records, uint64_t
         perfdata_add_event(data, &layout);
         perfdata_add_id(data, event + 1, event);
     }
-    if (next_random(state) % 2)
-        perfdata_set_epochs(data, epochs, 2);
     feed(data, bytes, records, state);
     if (walk(data) == 1)
         putchar('\n');
+    fold(data, state);
     perfdata_free(data);
     free(bytes);
 }

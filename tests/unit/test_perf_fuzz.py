@@ -14,7 +14,22 @@ from numabench import process
 
 RUNS = 10000
 SOURCES = Path(__file__).parents[2] / "c_ext"
-FLAGS = ("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsanitize=address,undefined")
+# What the parser and the trees are made of, no extension's glue.
+NAMES = (
+    *("intern", "layout", "context", "tasks", "chains", "perfdata"),
+    *("calltree", "kallsyms", "elf_symbols", "stacks", "folded"),
+)
+FLAGS = (
+    "-DTASKS_FIRST_PRUNE=9",
+    "-std=c11",
+    "-g",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Werror",
+    "-fsanitize=address,undefined",
+)
 
 
 @pytest.fixture(scope="module", params=["gcc", "clang"])
@@ -22,7 +37,7 @@ def fuzzer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if not process.find_program(request.param):
         pytest.skip(f"{request.param} is not installed")
     program = tmp_path_factory.mktemp("fuzz") / "perfdata_fuzz"
-    sources = (Path(__file__).with_name("perfdata_fuzz.c"), SOURCES / "perfdata.c", SOURCES / "intern.c")
+    sources = (Path(__file__).with_name("perfdata_fuzz.c"), *(SOURCES / f"{name}.c" for name in NAMES))
     # Records may begin at any byte of a part: the parser copies those, so that no word is read unaligned.
     argv = (request.param, *FLAGS, "-fno-sanitize-recover=all", f"-I{SOURCES}", *map(str, sources), "-o", str(program))
     process.run(argv).check("compiling the fuzzer")
@@ -69,6 +84,7 @@ def records() -> bytes:
         # What follows these two stands outside of them; as records, so that all of the file is.
         written.record(66, struct.pack("<II", 24, 0)) + written.record(68, bytes(16)),
         written.record(71, struct.pack("<QQ", 16, 0) + bytes(24)) + written.record(68, bytes(8)),
+        written.record(68, b""),
         written.record(81, packed),
         written.record(83, struct.pack("<Q", len(packed)) + packed),
         written.record(81, written.record(83, struct.pack("<Q", len(packed)) + packed)),

@@ -218,6 +218,41 @@ def test_user_functions_are_those_of_perf_script(record: Callable[..., Recorded]
     assert differing <= 0.02 * sum(named.values())
 
 
+PROGRAMS = (
+    "sh",
+    "-c",
+    "for i in $(seq 60); do head -c 200000 /dev/urandom | md5sum; (cat /etc/fstab; exec ls -lR /etc); done > /dev/null",
+)
+
+
+@pytest.mark.parametrize("options", [("-m", "1024"), ("-m", "8"), ("-m", "64", "-z")], ids=["large", "small", "packed"])
+def test_programs_that_come_and_go_have_the_names_and_user_functions_of_perf_script(
+    options: tuple[str, ...], record: Callable[..., Recorded], kallsyms: Kallsyms
+) -> None:
+    recorded = record("-e", "cpu-clock", "-F", "5000", "-g", "-a", *options, work=PROGRAMS)
+    profile = load(recorded.path, threads=False, parity=True)
+    ours: Counter[tuple[str, str]] = Counter()
+    our_comms: Counter[str] = Counter()
+    for frames, count in profile.tree(kallsyms=kallsyms, comm=True).stacks():
+        ours[frames[-1], frames[0]] += count
+        our_comms[frames[-1]] += count
+    theirs: Counter[tuple[str, str]] = Counter()
+    comms = recorded.perf("script", "-i", str(recorded.path), "-G", "-F", "comm").splitlines()
+    their_comms = Counter(line.strip() for line in comms if line.strip())
+    samples = perf_script(recorded, "comm,tid,time,event,ip,sym")
+    for comm, (_, _, _, frames) in zip([line.strip() for line in comms if line.strip()], samples, strict=True):
+        theirs[comm, frames[0][1] if frames else "[unknown]"] += 1
+    assert {"head", "md5sum", "ls", "cat", "sh"} <= set(their_comms)
+    # perf forgets the name of a thread that has ended, and prints its number.
+    named = {comm: count for comm, count in their_comms.items() if not comm.startswith(":")}
+    nameless = sum(their_comms.values()) - sum(named.values())
+    assert sum(abs(our_comms[comm] - count) for comm, count in named.items()) <= nameless
+    known = {key: count for key, count in theirs.items() if "@plt" not in key[1] and key[1] != "[unknown]"}
+    differing = sum(abs(ours[key] - count) for key, count in known.items())
+    # The vdso, and labels that an assembler left, are known to perf alone.
+    assert differing <= nameless + 0.02 * sum(known.values())
+
+
 def test_what_was_killed_in_the_midst_of_recording_is_read(record: Callable[..., Recorded], tmp_path: Path) -> None:
     whole = record(*RECORDINGS["cpu-clock"]).path.read_bytes()
     cut = tmp_path / "cut.data"

@@ -1,0 +1,45 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from numabench import __version__
+from numabench.cli import callgraph, lab, list_runs, locks, report, run, topology, workloads
+from numabench.process import set_debug
+
+app = typer.Typer(
+    name="numabench",
+    help="Benchmark NUMA page migration on Linux: how many pages moved, how fast, where to, and whether it counts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", no_args_is_help=True)(run.run)
+app.command("report")(report.report)
+app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
+app.command("locks", no_args_is_help=True)(locks.locks)
+app.command("list")(list_runs.list_runs)
+app.command("workloads")(workloads.workloads)
+app.command("topology")(topology.topology)
+app.add_typer(lab.app, name="lab")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"numabench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001  its callback answers
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print every program started, as a line to paste.")] = False,
+) -> None:
+    set_debug(debug)
