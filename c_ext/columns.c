@@ -43,3 +43,17 @@ int64_t columns_distinct(const uint64_t *values, size_t count, uint64_t seed, ui
     free(index.slots);
     return found;
 }
+
+void columns_group(const uint32_t *codes, const int64_t *values, size_t count, int64_t *totals, int64_t *most,
+                   uint32_t *histogram)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t group = codes[i];
+        unsigned bin = values[i] > 1 ? 63U - (unsigned)__builtin_clzll((uint64_t)values[i]) : 0;
+
+        totals[group] = (int64_t)((uint64_t)totals[group] + (uint64_t)values[i]);
+        if (values[i] > most[group])
+            most[group] = values[i];
+        histogram[group * COLUMNS_BINS + bin]++;
+    }
+}

@@ -11,4 +11,14 @@
  */
 int64_t columns_distinct(const uint64_t *values, size_t count, uint64_t seed, uint64_t *distinct, uint32_t *codes);
 
+enum { COLUMNS_BINS = 64 };
+
+/*
+ * Sum a column by groups: totals[g] and most[g] become the sum and the maximum of the values of group g, and
+ * histogram[g * COLUMNS_BINS + n] how many of them are 2^n up to 2^(n+1); those below 1 are in the first. All of the
+ * three are zeros before; every codes[i] is the number of a group.
+ */
+void columns_group(const uint32_t *codes, const int64_t *values, size_t count, int64_t *totals, int64_t *most,
+                   uint32_t *histogram);
+
 #endif

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import phases
 from numabench.analysis.lock_names import lock_name
-from numabench.perf.columns import distinct
+from numabench.perf.columns import distinct, grouped
 from numabench.perf.symbols import SymbolTable
 
 if TYPE_CHECKING:
@@ -192,14 +192,9 @@ def waits(wait_ns: Column) -> Waits:
 
     if not len(wait_ns):
         return Waits(0, 0, 0, ())
-    return Waits(len(wait_ns), int(wait_ns.sum()), int(wait_ns.max()), tuple(np.bincount(_exponents(wait_ns)).tolist()))
-
-
-def _exponents(wait_ns: Column) -> Column:
-    """The n of each wait of 2^n up to 2^(n+1) ns. frexp is exact up to 2^53 ns, which is 104 days."""
-    import numpy as np
-
-    return np.frexp(np.maximum(wait_ns, 1).astype(np.float64))[1].astype(np.int64) - 1
+    # frexp is exact up to 2^53 ns, which is 104 days.
+    exponents = np.frexp(np.maximum(wait_ns, 1).astype(np.float64))[1] - 1
+    return Waits(len(wait_ns), int(wait_ns.sum()), int(wait_ns.max()), tuple(np.bincount(exponents).tolist()))
 
 
 @dataclass(frozen=True)
@@ -216,7 +211,6 @@ class _Table:
 
     def __init__(self, pairs: ContentionPairs) -> None:
         self._wait_ns = pairs.wait_ns
-        self._exponent = _exponents(pairs.wait_ns)
         threads, self._thread = distinct(pairs.tid)
         self.threads = len(threads)
 
@@ -224,11 +218,7 @@ class _Table:
         """The waits grouped by a column of positions in `keys`, longest total first; no row for a key without waits."""
         import numpy as np
 
-        width = int(self._exponent.max(initial=0)) + 1
-        histogram = np.bincount(code * width + self._exponent, minlength=len(keys) * width).reshape(-1, width)
-        total, most = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
-        np.add.at(total, code, self._wait_ns)
-        np.maximum.at(most, code, self._wait_ns)
+        total, most, histogram = grouped(code, self._wait_ns, len(keys))
         pairs, _ = distinct(code * self.threads + self._thread)
         threads = np.bincount((pairs // np.uint64(max(self.threads, 1))).astype(np.int64), minlength=len(keys))
         columns = zip(keys, total.tolist(), most.tolist(), threads.tolist(), histogram.tolist(), strict=True)
@@ -236,7 +226,7 @@ class _Table:
         for key, total_ns, max_ns, thread_count, counts in columns:
             if not thread_count:
                 continue
-            last = next(n for n in range(width, 0, -1) if counts[n - 1])
+            last = next(n for n in range(len(counts), 0, -1) if counts[n - 1])
             shown = tuple(counts[:last])
             found.append(Contended(key, Waits(sum(shown), total_ns, max_ns, shown), thread_count))
         return tuple(sorted(found, key=lambda row: (-row.waits.total_ns, row.key)))

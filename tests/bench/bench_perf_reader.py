@@ -3,9 +3,10 @@
     python tests/bench/bench_perf_reader.py [--samples 1000000] [--keep DIRECTORY] [--stream GB]
 
 Records work of its own until there are about as many samples, and a benchmark of messages for its locks (it needs the
-right to, and a minute), and prints one table: CPU seconds (user and system, the best of several rounds in turn) and how
-many times as long each of perf's tools takes. What is timed of numabench is in process, imports apart, but for the
-whole command. `--stream` feeds so many GB of made-up records through a pipe instead, and prints the peak of memory.
+right to, and two minutes), and prints one table: CPU seconds (user and system, the least of several rounds taken in
+turn) and how many times as long each of perf's tools takes. What is timed of numabench is in process, imports apart,
+but for the whole command. `--stream` feeds so many GB of made-up records through a pipe instead, and prints the peak of
+memory.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from unit import perfdata_writer as written
 from unit.perfdata_writer import PerfData, Sample, WrittenEvent
 
 from numabench.perf import load, records
-from numabench.perf.columns import distinct
+from numabench.perf.columns import distinct, grouped
 from numabench.report.folded import folded, shown
 
 if TYPE_CHECKING:
@@ -203,6 +203,17 @@ def test_distinct_values_are_numbered_as_they_come(values: list[int]) -> None:
     found, codes = distinct(np.array(values, np.uint64))
     assert found.tolist() == list(dict.fromkeys(values))
     assert found[codes].tolist() == values
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2**50))))
+def test_values_are_summed_by_their_groups(rows: list[tuple[int, int]]) -> None:
+    codes, values = (np.array([row[side] for row in rows], np.int64) for side in (0, 1))
+    totals, most, histogram = grouped(codes, values, 6)
+    for group in range(6):
+        own = [value for code, value in rows if code == group]
+        assert (int(totals[group]), int(most[group])) == (sum(own), max(own, default=0))
+        assert histogram[group].tolist() == [sum(max(v, 1).bit_length() == n + 1 for v in own) for n in range(64)]
 
 
 def test_chains_of_any_length_are_told_apart() -> None:
