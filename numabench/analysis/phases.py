@@ -151,7 +151,9 @@ _PHASES = (
         "put back",
         (
             "folio_putback_lru putback_movable_pages putback_movable_ops_page folio_putback_hugetlb migrate_folio_done "
-            "migrate_folio_undo_src migrate_folio_undo_dst folio_add_lru folio_batch_move_lru"
+            "migrate_folio_undo_src migrate_folio_undo_dst folio_add_lru folio_batch_move_lru "
+            # The old page is freed where its copy is in place.
+            "__folio_put __put_page free_unref_page free_unref_folios"
         ),
     ),
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # In an emulated guest perf is up after ten seconds, most of them for its own files; on a busy host after many more.
 START_PATIENCE_S = 180.0
-ANSWER_PATIENCE_S = 60.0
+ANSWER_PATIENCE_S = 180.0
 END_PATIENCE_S = 300.0
 _ACK_BYTES = 64
 _LAST_WORDS = 6

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numabench.report.page import Page
 
 _TOP = 4
+# From where the time goes to what it costs.
+_ORDER = ("cpu", "lock", "sched", "cost", "stat")
 _NS = 1e-9
 
 
@@ -33,8 +35,9 @@ def show_observed(page: Page, observations: Sequence[Observation], is_guest: boo
         page.blank()
         page.text(f"observed in passes of their own, placement {placement}: trial {numbers}", BOLD)
         _recordings(page, own, is_guest)
-        for shown in {observation.recipe: observation for observation in reversed(own)}.values():
-            _observation(page, shown)
+        first = {observation.recipe: observation for observation in reversed(own)}
+        for recipe in sorted(first, key=_ORDER.index):
+            _observation(page, first[recipe])
 
 
 def _recordings(page: Page, observations: Sequence[Observation], is_guest: bool) -> None:

@@ -105,6 +105,9 @@ STACKS = (
         Place("remap", "move_pages", "rwsem:W", spins=True),
     ),
     (f"_raw_spin_unlock_irqrestore folio_add_lru {MOVE_6_1}", Place("put back", "move_pages")),
+    # The old page is freed when its copy is in place, with migrate_folio_done inlined (seen on 6.1.192).
+    (f"_raw_spin_unlock free_unref_page {MOVE_6_1}", Place("put back", "move_pages")),
+    (f"__mem_cgroup_uncharge __folio_put {MOVE_6_1}", Place("put back", "move_pages")),
     # 6.12
     (
         (
