@@ -229,7 +229,7 @@ PROGRAMS = (
 def test_programs_that_come_and_go_have_the_names_and_user_functions_of_perf_script(
     options: tuple[str, ...], record: Callable[..., Recorded], kallsyms: Kallsyms
 ) -> None:
-    recorded = record("-e", "cpu-clock", "-F", "5000", "-g", "-a", *options, work=PROGRAMS)
+    recorded = record("-e", "cpu-clock", "-F", "5000", "-g", *options, work=PROGRAMS)
     profile = load(recorded.path, threads=False, parity=True)
     ours: Counter[tuple[str, str]] = Counter()
     our_comms: Counter[str] = Counter()
