@@ -19,17 +19,22 @@ if TYPE_CHECKING:
     from numabench.lab.kernels import Kernel
 
 pytestmark = pytest.mark.lab
-MOVE = Path(__file__).parent / "inside" / "move.c"
+INSIDE = Path(__file__).parent / "inside"
 MIB = 64
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def built(name: str, directory: Path) -> Path:
+    """A program of tests/lab/inside."""
+    argv = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    process.run([*argv, "-o", str(directory / name), str(INSIDE / f"{name}.c")]).check("gcc")
+    return directory / name
 
 
 @pytest.fixture(scope="module")
 def move(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that moves memory from node 0 to node 1 with move_pages(2)."""
-    binary = tmp_path_factory.mktemp("move") / "move"
-    process.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(binary), str(MOVE)]).check("gcc")
-    return binary
+    return built("move", tmp_path_factory.mktemp("move"))
 
 
 def costs(guest: Guest, results: Path, move: Path, pages: str) -> dict[str, dict[str, Any]]:
@@ -91,6 +96,31 @@ def test_2_mb_cost_1024_locks_and_a_flush_or_two_on_7_2(
     guest: Callable[..., Guest], tmp_path: Path, move: Path
 ) -> None:
     check_small_pages(guest("debian:sid", "2n", writable=(tmp_path,)), tmp_path, move, is_batched=True)
+
+
+def test_threads_that_move_pages_wait_for_each_other_in_a_phase_and_perf_counts_the_same(
+    guest_2n: Guest, guest_dir: Path, tmp_path: Path
+) -> None:
+    program = built("contend", tmp_path)
+    words = ["run", "--native", "--nodes", "2", "--repeats", "1", "--balancing", "0", "--observe", "lock"]
+    place = ["--results", str(guest_dir), "--run-id", "contend"]
+    command = [sys.executable, "-m", "numabench", *words, *place, "--", str(program), "2000"]
+    guest_2n.run(command, env=ENVIRONMENT, timeout_s=400).check("numabench run")
+    report = [sys.executable, "-m", "numabench", "report", str(guest_dir / "contend"), "--json"]
+    (entry,) = json.loads(process.run(report).check("numabench report").stdout)["observed"]
+    waits = entry["waits"]
+    assert waits["total"]["count"] > 20
+    phases = {row["key"][0]: row["waits"]["count"] for row in waits["by_phase"]}
+    assert phases.get("prepare", 0) > 0.5 * waits["total"]["count"]
+    drivers = {row["key"][1] for row in waits["by_phase"] if row["key"][0] == "prepare"}
+    assert "move_pages" in drivers
+    recording = store.load(guest_dir / "contend").trials[1].observed
+    assert recording is not None
+    told = process.run(["perf", "lock", "contention", "-i", str(recording.file)], timeout_s=120)
+    rows = [line.split() for line in (told.stdout + told.stderr).splitlines()]
+    counted = sum(int(row[0]) for row in rows if row and row[0].isdecimal())
+    total = process.run([sys.executable, "-m", "numabench", "locks", str(recording.file)]).check("locks").stdout
+    assert f"{counted:,} waits" in total
 
 
 KILLED = """
