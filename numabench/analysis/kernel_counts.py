@@ -58,10 +58,14 @@ class KernelCost:
 
 @dataclass(frozen=True)
 class SlowPath:
-    """How often a lock of one class was not to be had at once, of the whole machine; spinning and sleeping alike."""
+    """How often a lock of one class was not to be had at once, of the whole machine; spinning and sleeping alike.
+
+    `per_2mb` is for each 2 MiB that the kernel migrated meanwhile.
+    """
 
     lock_class: str
     entries: int | Missing
+    per_2mb: float | Missing
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,18 @@ def reduce(
         _cost("calls of migrate_pages", book, ("migrate_pages",), migrated_bytes, None),
         _cost("ranges marked for hint faults", book, (_MARKS,), migrated_bytes, None),
     )
-    return KernelCounts(costs, _slow_paths(book))
+    return KernelCounts(costs, _slow_paths(book, migrated_bytes))
 
 
-def slow_paths(counts: Mapping[str, int | None]) -> tuple[SlowPath, ...]:
+def slow_paths(counts: Mapping[str, int | None], migrated_bytes: int | Missing) -> tuple[SlowPath, ...]:
     """The slow paths by class from counts by raw function names; none where no slow path is among these."""
-    rows = _slow_paths(_book(counts, {}))
+    rows = _slow_paths(_book(counts, {}), migrated_bytes)
     return rows if any(not isinstance(row.entries, Missing) for row in rows) else ()
 
 
-def _slow_paths(book: _Book) -> tuple[SlowPath, ...]:
-    return tuple(SlowPath(name, book.total(functions)) for name, functions in _SLOW_PATHS)
+def _slow_paths(book: _Book, migrated_bytes: int | Missing) -> tuple[SlowPath, ...]:
+    totals = ((name, book.total(functions)) for name, functions in _SLOW_PATHS)
+    return tuple(SlowPath(name, total, _per_2mb(total, migrated_bytes)) for name, total in totals)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _NAMES = (
     (
         "page table",
         (
-            "pte_offset_map_lock pmd_lock __pmd_trans_huge_lock page_vma_mapped_walk change_pte_range "
+            "pte_offset_map_lock pmd_lock __pmd_trans_huge_lock follow_page_pte page_vma_mapped_walk change_pte_range "
             "remove_migration_pte try_to_migrate_one try_to_unmap_one zap_pte_range copy_pte_range do_numa_page "
             "do_anonymous_page wp_page_copy migration_entry_wait __pte_alloc"
         ),

@@ -46,7 +46,13 @@ def locks(
         found = _of_file(Path(recording), kallsyms, table)
     width = shutil.get_terminal_size((100, 0)).columns
     text = locks_text.render(
-        found.waits, found.spin, found.off_cpu, found.slow_paths, migrated_bytes=found.migrated_bytes, width=width
+        found.waits,
+        found.spin,
+        found.off_cpu,
+        found.slow_paths,
+        migrated_bytes=found.migrated_bytes,
+        off_cpu_bytes=found.off_cpu_bytes,
+        width=width,
     )
     print(text, end="")
 
@@ -60,6 +66,7 @@ class _Sources:
     off_cpu: OffCpuReport | None = None
     slow_paths: tuple[SlowPath, ...] = ()
     migrated_bytes: int = 0
+    off_cpu_bytes: int | None = None
 
 
 def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
@@ -70,12 +77,13 @@ def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
     chains = recorded.kernel_chains(profile, symbols)
     events, switches = recorded.contention_events(profile), recorded.switches(profile)
     cpu = recorded.cpu_event(profile)
+    migrated_bytes = recorded.migrated_pages(profile) * 4096
     return _Sources(
         waits=None if events is None else contention.report(contention.pair(events), chains, table),
         spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),
         off_cpu=None if switches is None else offcpu.report(offcpu.intervals(switches), chains, table),
-        slow_paths=kernel_counts.slow_paths(recorded.probed(profile)),
-        migrated_bytes=recorded.migrated_pages(profile) * 4096,
+        slow_paths=kernel_counts.slow_paths(recorded.probed(profile), migrated_bytes),
+        migrated_bytes=migrated_bytes,
     )
 
 
@@ -95,11 +103,11 @@ def _of_run(run: Run, placement: str | None, everything: bool, table: SymbolTabl
     found = _Sources()
     for observation in observations:
         found.spin = found.spin or observation.spin
-        found.off_cpu = found.off_cpu or observation.off_cpu
+        migrated_bytes = 0 if isinstance(observation.migrated_bytes, Missing) else observation.migrated_bytes
+        if observation.off_cpu is not None and found.off_cpu is None:
+            found.off_cpu, found.off_cpu_bytes = observation.off_cpu, migrated_bytes
         if observation.counts is not None:
             found.slow_paths = found.slow_paths or observation.counts.slow_paths
         if observation.waits is not None and found.waits is None:
-            found.waits = observation.waits
-            migrated = observation.migrated_bytes
-            found.migrated_bytes = 0 if isinstance(migrated, Missing) else migrated
+            found.waits, found.migrated_bytes = observation.waits, migrated_bytes
     return found

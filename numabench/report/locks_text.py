@@ -30,11 +30,13 @@ def render(
     slow_paths: Sequence[SlowPath] = (),
     *,
     migrated_bytes: int = 0,
+    off_cpu_bytes: int | None = None,
     width: int = 100,
 ) -> str:
     """The report of four sources; one that was not recorded is told as missing, never as nothing found.
 
-    Where `migrated_bytes` is known, waits are also given per 2 MiB migrated.
+    Where `migrated_bytes` is known, waits are also given per 2 MiB migrated; `off_cpu_bytes` is what was migrated while
+    switches were recorded, where that was another time.
     """
     page = Page(max(width, _MIN_WIDTH), colour=False)
     if contention:
@@ -48,12 +50,12 @@ def render(
         page.text(_NO_SPIN, hang=2)
     page.blank()
     if slow_paths:
-        _slow_paths(page, slow_paths, migrated_bytes)
+        _slow_paths(page, slow_paths)
     else:
         page.text(_NO_SLOW_PATHS, hang=2)
     page.blank()
     if off_cpu:
-        _off_cpu(page, off_cpu, migrated_bytes)
+        _off_cpu(page, off_cpu, migrated_bytes if off_cpu_bytes is None else off_cpu_bytes)
     else:
         page.text(_NO_SWITCHES, hang=2)
     return "".join(line.rstrip() + "\n" for line in page.lines)
@@ -193,14 +195,14 @@ def _spin(page: Page, report: SpinReport) -> None:
     _more(page, len(report.rows))
 
 
-def _slow_paths(page: Page, rows: Sequence[SlowPath], migrated_bytes: int) -> None:
+def _slow_paths(page: Page, rows: Sequence[SlowPath]) -> None:
     """All classes, those never entered, too: a zero was counted."""
     page.text("Slow-path entries (locks not to be had at once, whoever then spun or slept; of the whole machine)")
     for row in rows:
         if isinstance(row.entries, Missing):
             page.text(f"{row.lock_class:<16} not counted: {row.entries.reason}", indent=4, hang=2)
             continue
-        each = f"  {row.entries / (migrated_bytes / HUGE_2M):.3g} for each 2 MiB migrated" if migrated_bytes else ""
+        each = "" if isinstance(row.per_2mb, Missing) else f"  {row.per_2mb:.3g} for each 2 MiB migrated"
         page.raw(f"    {row.lock_class:<16}{format_count(row.entries):>10}{each}")
 
 

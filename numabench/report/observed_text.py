@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from numabench.analysis.missing import Missing
 from numabench.analysis.phases import OUTSIDE, PHASES, UNPLACED
 from numabench.idset import format_ids
+from numabench.report.escape import escape
 from numabench.report.page import BOLD
 from numabench.units import HUGE_2M, format_bytes, format_count, format_seconds
 
@@ -147,9 +148,19 @@ def _spin(page: Page, report: SpinReport) -> None:
     page.item("spun for locks", f"{_percent(spun, report.cpu_samples)} of the workload's CPU samples", 2)
     for row in report.rows[:_TOP]:
         name = f"{row.lock_class} {row.lock or 'unnamed'}{_in(row.phase)}"
-        page.raw(
-            f"    {_percent(row.samples, report.cpu_samples):>7}  {name}: {' < '.join(row.path[:3])}"[: page.width]
-        )
+        _row(page, f"{_percent(row.samples, report.cpu_samples):>7}", f"{name}:", row.path)
+
+
+def _row(page: Page, figure: str, name: str, path: Sequence[str]) -> None:
+    """A figure, a name, and as much of a call path as fits, whole functions only."""
+    line = escape(f"    {figure}  {name}")
+    for number, frame in enumerate(path):
+        more = (" " if number == 0 else " < ") + escape(frame)
+        if len(line) + len(more) + (4 if number + 1 < len(path) else 0) > page.width:
+            line += " ..."
+            break
+        line += more
+    page.raw(line[: page.width])
 
 
 def _in(phase: str) -> str:
@@ -162,10 +173,17 @@ def _waits(page: Page, report: ContentionReport, migrated_bytes: int | Missing) 
         units = migrated_bytes / HUGE_2M
         each = format_seconds(report.total.total_ns / units * _NS)
         page.item("", f"per 2 MB migrated: {report.total.count / units:.3g} waits, {each}", 2)
+    phases = [
+        f"{format_seconds(row.waits.total_ns * _NS)} in {row.key[0]}" + (f" for {row.key[1]}" if row.key[1] else "")
+        for row in report.by_phase
+        if row.key[0] != OUTSIDE
+    ]
+    if phases:
+        page.item("", f"of these {', '.join(phases)}", 2)
     for row in report.by_path[:_TOP]:
         name = f"{row.key[0]} {row.key[1] or 'unnamed'}"
         waits = f"{format_count(row.waits.count):>7} x {format_seconds(row.waits.average_ns * _NS)}"
-        page.raw(f"    {waits:<20} {name}: {' < '.join(row.key[2:5])}"[: page.width])
+        _row(page, f"{waits:<19}", f"{name}:", row.key[2:])
     page.item("", "An rwsem is traced only once it has spun in vain: what only spun is not among these.", 2)
 
 
@@ -188,4 +206,4 @@ def _off_cpu(page: Page, report: OffCpuReport) -> None:
         reason = row.reason
         what = f"{reason.lock_class} {reason.lock or 'unnamed'}" if reason.lock_class else reason.state
         times = f"{format_seconds(row.waits.total_ns * _NS):>9} in {format_count(row.waits.count)}"
-        page.raw(f"    {times:<20} {what}{_in(reason.phase)}: {' < '.join(reason.path[:3])}"[: page.width])
+        _row(page, f"{times:<19}", f"{what}{_in(reason.phase)}:", reason.path)

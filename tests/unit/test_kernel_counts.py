@@ -92,9 +92,9 @@ def test_slow_paths_are_added_up_by_the_class_of_lock() -> None:
 
 
 def test_a_recording_without_probes_has_no_slow_paths_and_one_with_them_has() -> None:
-    assert kernel_counts.slow_paths({}) == ()
-    assert kernel_counts.slow_paths({"vfs_read": 4}) == ()
-    assert SlowPath("rwsem:R", 9) in kernel_counts.slow_paths({"rwsem_down_read_slowpath": 9})
+    assert kernel_counts.slow_paths({}, MIB) == ()
+    assert kernel_counts.slow_paths({"vfs_read": 4}, 4 * MIB) == ()
+    assert SlowPath("rwsem:R", 9, 4.5) in kernel_counts.slow_paths({"rwsem_down_read_slowpath": 9}, 4 * MIB)
 
 
 KALLSYMS = b"""\
