@@ -99,9 +99,10 @@ def test_2_mb_cost_1024_locks_and_a_flush_or_two_on_7_2(
 
 
 def test_threads_that_move_pages_wait_for_each_other_in_a_phase_and_perf_counts_the_same(
-    guest_2n: Guest, guest_dir: Path, tmp_path: Path
+    guest_2n: Guest, guest_dir: Path
 ) -> None:
-    program = built("contend", tmp_path)
+    # A guest that runs already sees new files in what it shares for writing, and not for sure elsewhere.
+    program = built("contend", guest_dir)
     words = ["run", "--native", "--nodes", "2", "--repeats", "1", "--balancing", "0", "--observe", "lock"]
     place = ["--results", str(guest_dir), "--run-id", "contend"]
     command = [sys.executable, "-m", "numabench", *words, *place, "--", str(program), "2000"]
@@ -116,7 +117,8 @@ def test_threads_that_move_pages_wait_for_each_other_in_a_phase_and_perf_counts_
     assert "move_pages" in drivers
     recording = store.load(guest_dir / "contend").trials[1].observed
     assert recording is not None
-    told = process.run(["perf", "lock", "contention", "-i", str(recording.file)], timeout_s=120)
+    # By thread: by caller, perf wants the symbols of the kernel that runs here.
+    told = process.run(["perf", "lock", "contention", "-t", "-i", str(recording.file)], timeout_s=120)
     rows = [line.split() for line in (told.stdout + told.stderr).splitlines()]
     counted = sum(int(row[0]) for row in rows if row and row[0].isdecimal())
     total = process.run([sys.executable, "-m", "numabench", "locks", str(recording.file)]).check("locks").stdout
@@ -180,7 +182,7 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def numa_faults(kernel_6_1: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Observed:
-    words = ["--size", "128M", "--thp", "never", "--duration", "7s", "--frequency", "997", "--kernel", kernel_6_1.name]
+    words = ["--size", "128M", "--thp", "never", "--duration", "5s", "--frequency", "997", "--kernel", kernel_6_1.name]
     return Observed(tmp_path_factory.mktemp("faults"), *words, "--observe", "cpu,lock,sched,cost")
 
 
@@ -218,13 +220,3 @@ def test_locks_joins_the_sources_of_a_run(numa_faults: Observed) -> None:
         assert source in told
     assert ": not recorded" not in told
     assert ": not counted. Observe" not in told
-
-
-def test_kernels_before_5_19_have_sched_stand_in_for_lock(lab_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
-    kernel = lab_kernel("debian:bullseye")
-    words = ["--size", "32M", "--duration", "3s", "--observe", "lock", "--kernel", kernel.name]
-    found = Observed(tmp_path, *words)
-    assert "sched stands in for it" in found.stderr
-    assert [note.code for note in found.run.notes if note.code.startswith("observed")] == ["observed-otherwise"]
-    assert [entry["recipe"] for entry in found.report["observed"]] == ["sched"]
-    assert found.of("sched")["off_cpu"]["voluntary"]["count"] > 0

@@ -154,16 +154,32 @@ def test_newer_kernels(spec: str, lab_kernel: Callable[[str], Kernel], tmp_path:
     assert trial["counts"]["kernel"]["misplaced"] == pytest.approx(moved, rel=0.05)
 
 
-def test_a_kernel_whose_balancing_is_set_by_sysctls(lab_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def on_5_10(lab_kernel: Callable[[str], Kernel], tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """A run on a kernel before v5.13, whose lock waits were to be observed, too."""
     kernel = lab_kernel("debian:bullseye")
     words = ["--nodes", "2", "--repeats", "1", "--size", "64M", "--duration", "10s", "--scan-delay", "500"]
-    recorded = Recorded(tmp_path, "numa02", *words, "--kernel", "5.10")
+    directory = tmp_path_factory.mktemp("on_5_10")
+    recorded = Recorded(directory, "numa02", *words, "--observe", "lock", "--kernel", "5.10")
     assert recorded.ended.exit_status == 0, recorded.ended.stderr
     assert recorded.report["identity"]["kernel"]["release"] == kernel.release
+    return recorded
+
+
+def test_kernels_before_5_19_have_sched_stand_in_for_lock(on_5_10: Recorded) -> None:
+    assert "sched stands in for it" in on_5_10.ended.stderr
+    assert [note.code for note in on_5_10.run.notes if note.code.startswith("observed")] == ["observed-otherwise"]
+    (entry,) = on_5_10.report["observed"]
+    assert entry["recipe"] == "sched"
+    assert entry["off_cpu"]["voluntary"]["count"] > 0
+
+
+def test_a_kernel_whose_balancing_is_set_by_sysctls(on_5_10: Recorded) -> None:
+    recorded = on_5_10
     (write,) = [write for write in recorded.run.knobs if write.name == "kernel.numa_balancing_scan_delay_ms"]
     assert write.path == "/proc/sys/kernel/numa_balancing_scan_delay_ms"
     assert (write.before, write.wanted, write.outcome) == ("1000", "500", "set")
-    (trial,) = recorded.trials("default")
+    trial = recorded.trials("default")[0]
     pages = recorded.record(trial["index"])["pages"]
     assert pages["before"]["nodes"] == {"0": 64 * MIB // PAGE}
     moved = sum(pages["moved"].values())
