@@ -104,10 +104,10 @@ def test_threads_that_move_pages_wait_for_each_other_in_a_phase_and_perf_counts_
     # A guest that runs already sees new files in what it shares for writing, and not for sure elsewhere.
     program = built("contend", guest_dir)
     words = ["run", "--native", "--nodes", "2", "--repeats", "1", "--balancing", "0", "--observe", "lock"]
-    place = ["--results", str(guest_dir), "--run-id", "contend"]
+    place = ["--results", str(guest_dir), "--run-id", "contended"]
     command = [sys.executable, "-m", "numabench", *words, *place, "--", str(program), "2000"]
     guest_2n.run(command, env=ENVIRONMENT, timeout_s=400).check("numabench run")
-    report = [sys.executable, "-m", "numabench", "report", str(guest_dir / "contend"), "--json"]
+    report = [sys.executable, "-m", "numabench", "report", str(guest_dir / "contended"), "--json"]
     (entry,) = json.loads(process.run(report).check("numabench report").stdout)["observed"]
     waits = entry["waits"]
     assert waits["total"]["count"] > 20
@@ -115,7 +115,7 @@ def test_threads_that_move_pages_wait_for_each_other_in_a_phase_and_perf_counts_
     assert phases.get("prepare", 0) > 0.5 * waits["total"]["count"]
     drivers = {row["key"][1] for row in waits["by_phase"] if row["key"][0] == "prepare"}
     assert "move_pages" in drivers
-    recording = store.load(guest_dir / "contend").trials[1].observed
+    recording = store.load(guest_dir / "contended").trials[1].observed
     assert recording is not None
     # By thread: by caller, perf wants the symbols of the kernel that runs here.
     told = process.run(["perf", "lock", "contention", "-t", "-i", str(recording.file)], timeout_s=120)
