@@ -545,8 +545,9 @@ static int feed(struct perfdata *data, struct perfdata_lane *lane, const uint8_t
     return PERFDATA_MORE;
 }
 
-const struct perfdata_stats *perfdata_stats(const struct perfdata *data)
+const struct perfdata_stats *perfdata_stats(struct perfdata *data)
 {
+    data->stats.cut_lookups = data->tasks.cut_lookups;
     return &data->stats;
 }
 

@@ -92,6 +92,7 @@ struct perfdata_stats {
     uint64_t lost_samples;
     uint64_t garbage_chains; /* with a word that is neither an address nor a context that is known */
     uint64_t deferred_chains;
+    uint64_t cut_lookups;       /* user addresses below more mappings than were looked at */
     uint64_t skipped_words;     /* of hypervisor and guest contexts */
     uint64_t malformed_records; /* shorter than what they say they hold */
     uint64_t unknown_events;    /* samples of an id that no event has */
@@ -139,7 +140,7 @@ void perfdata_lane_free(struct perfdata_lane *lane);
 /* Take bytes; *used says how many. A caller that gets PERFDATA_RECORD or PERFDATA_OUTSIDE calls again with the rest. */
 int perfdata_feed(struct perfdata *data, struct perfdata_lane *lane, const uint8_t *bytes, size_t size, size_t *used);
 
-const struct perfdata_stats *perfdata_stats(const struct perfdata *data);
+const struct perfdata_stats *perfdata_stats(struct perfdata *data);
 /* The samples of one event. */
 uint64_t perfdata_samples(const struct perfdata *data, uint32_t event);
 /* The address of the kernel's _text or _stext, 0 where it was not recorded. */

@@ -320,16 +320,28 @@ int64_t tasks_state(struct tasks *tasks, uint32_t pid, uint32_t tid, uint64_t ti
     return with_space ? task->state : task->bare_state;
 }
 
-static uint32_t mapping_of(const struct tasks *tasks, uint32_t space, uint64_t address)
+/*
+ * The mapping that holds an address. What lies deeper than any process has mappings is not looked at, and no more than
+ * a little deep once all looking up together has taken as many steps as no honest recording needs: both are counted.
+ */
+static uint32_t mapping_of(struct tasks *tasks, uint32_t space, uint64_t address)
 {
-    for (int depth = 0; space && depth < TASKS_MAPPINGS_MAX; depth++) {
+    int deepest = tasks->steps < TASKS_STEPS_MAX ? TASKS_MAPPINGS_MAX : TASKS_MAPPINGS_FEW;
+    int depth = 0;
+
+    for (; space && depth < deepest; depth++) {
         const struct task_space *mapping = space_at(tasks, space);
 
         if (address >= mapping->start && address < mapping->end)
-            return space;
+            break;
         space = mapping->parent;
     }
-    return 0;
+    tasks->steps += (uint64_t)depth;
+    if (space && depth == deepest) {
+        tasks->cut_lookups++;
+        return 0;
+    }
+    return space;
 }
 
 int64_t tasks_place(struct tasks *tasks, uint32_t space, uint64_t address)
@@ -455,6 +467,8 @@ int tasks_prune(struct tasks *tasks, uint64_t before_ns)
     kept.pruned_ns = before_ns;
     kept.pending = old.pending;
     kept.arrivals = old.arrivals;
+    kept.steps = old.steps;
+    kept.cut_lookups = old.cut_lookups;
     old.pending = (struct growing){NULL, 0, 0};
     /* Files and places are part of what was counted. */
     pairs_free(&kept.files);

@@ -8,7 +8,9 @@
 #include "intern.h"
 
 /* vm.max_map_count as kernels are shipped; what lies deeper is not looked at. */
-enum { TASKS_MAPPINGS_MAX = 65530, TASKS_PAGES = 1 << 14 };
+enum { TASKS_MAPPINGS_MAX = 65530, TASKS_MAPPINGS_FEW = 256, TASKS_PAGES = 1 << 14 };
+/* A second or two of steps from mapping to mapping. */
+#define TASKS_STEPS_MAX (UINT64_C(1) << 30)
 
 /* A record about tasks and their memory. FORK has the parent's pid and tid in address and size_bytes. */
 struct task_record {
@@ -74,6 +76,7 @@ struct tasks {
     uint32_t generation;
     uint32_t recent;
     uint64_t arrivals;
+    uint64_t steps, cut_lookups;
     size_t prune_at; /* how much there is when it is next worth while to forget some */
     uint64_t pruned_ns;
     struct growing pending;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -54,11 +55,16 @@ class Reaper:
 
     def watch(self, session: int) -> None:
         """Have a session (all processes of its leader's group) ended, too."""
-        os.write(self._pipe, f"{session}\n".encode())
+        self._tell(f"{session}\n")
 
     def forget(self) -> None:
         """End no session any more: they have ended, and their numbers may be used again."""
-        os.write(self._pipe, b"forget\n")
+        self._tell("forget\n")
+
+    def _tell(self, line: str) -> None:
+        # Who ended the small process itself is not to be taken for the end of our own output.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._pipe, line.encode())
 
     def reap(self) -> None:
         """Clear up now, and return when that is done. Raises `ProgramError` where it takes more than a minute."""

@@ -37,7 +37,8 @@ _SLOW_PATHS = (
     ("spinlock", ("queued_spin_lock_slowpath",)),
     ("rwlock:R", ("queued_read_lock_slowpath",)),
     ("rwlock:W", ("queued_write_lock_slowpath",)),
-    ("page lock", ("__folio_lock", "__folio_lock_killable", "__folio_lock_or_retry")),
+    # Not __folio_lock_or_retry, which calls one of these.
+    ("page lock", ("__folio_lock", "__folio_lock_killable")),
     ("migration entry", ("softleaf_entry_wait_on_locked",)),
 )
 
@@ -86,7 +87,7 @@ def reduce(
     book = _book(counts, not_counted)
     costs = (
         _rmap_locks(book, migrated_bytes),
-        _cost("TLB flushes", book, _FLUSHES, migrated_bytes, THREAD_FLUSHES),
+        _flushes(book, migrated_bytes),
         _walks(book, migrated_bytes),
         _cost("calls of migrate_pages", book, ("migrate_pages",), migrated_bytes, None),
         _cost("ranges marked for hint faults", book, (_MARKS,), migrated_bytes, None),
@@ -152,7 +153,10 @@ def _cost(
 
 def _rmap_locks(book: _Book, migrated_bytes: int | Missing) -> KernelCost:
     walks, unmap = book.total((_WALK,)), book.total((_UNMAP_LOCK,))
+    if not isinstance(walks, Missing) and _WALK_LOCKED in book.reasons:
+        walks = Missing(f"{_WALK_LOCKED}: {book.reasons[_WALK_LOCKED]}")
     if not isinstance(walks, Missing):
+        # Also walks of files' pages are below it: where huge ones of these are split, this is a lower bound.
         walks = max(walks - book.entries.get(_WALK_LOCKED, 0), 0)
     parts: tuple[tuple[str, int], ...] = ()
     if not isinstance(walks, Missing) and not isinstance(unmap, Missing):
@@ -160,8 +164,17 @@ def _rmap_locks(book: _Book, migrated_bytes: int | Missing) -> KernelCost:
     return KernelCost("rmap lock acquisitions", walks, _per_2mb(walks, migrated_bytes), THREAD_RMAP_LOCKS, parts)
 
 
+def _flushes(book: _Book, migrated_bytes: int | Missing) -> KernelCost:
+    """A kernel without the batched flush has none to add; one without the other has flushes that nobody counts."""
+    mm_flush = book.total(_FLUSHES[:1])
+    if isinstance(mm_flush, Missing):
+        return KernelCost("TLB flushes", mm_flush, mm_flush, THREAD_FLUSHES)
+    return _cost("TLB flushes", book, _FLUSHES, migrated_bytes, THREAD_FLUSHES)
+
+
 def _walks(book: _Book, migrated_bytes: int | Missing) -> KernelCost:
-    unmap_walk = next((name for name in _UNMAP_WALKS if name in book.entries), _UNMAP_WALKS[0])
+    # One that the kernel has and that was not counted is not to be replaced by that of reclaim.
+    unmap_walk = next((name for name in _UNMAP_WALKS if name in book.entries or name in book.reasons), _UNMAP_WALKS[0])
     unmap, remap = book.total((unmap_walk,)), book.total((_REMAP_WALK,))
     total: int | Missing = remap
     parts: tuple[tuple[str, int], ...] = ()

@@ -124,8 +124,8 @@ def reduce_counts(run: Run, trial: Trial, text: str) -> Observation:
         own_samples=0,
         slowdown=slowdown(run, trial),
         migrated_bytes=migrated,
-        counts=kernel_counts.reduce(counts, told.not_counted, migrated) if told.functions else None,
-        remote=None if told.functions else remote_access.reduce(counted),
+        counts=None if told.recipe == "stat" else kernel_counts.reduce(counts, told.not_counted, migrated),
+        remote=remote_access.reduce(counted) if told.recipe == "stat" else None,
     )
 
 

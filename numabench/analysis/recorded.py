@@ -139,9 +139,13 @@ def probed(profile: Profile) -> dict[str, int | None]:
 
 
 def migrated_pages(profile: Profile) -> int:
-    """The base pages that mm_migrate_pages says were migrated, 0 where it was not recorded."""
+    """The base pages that mm_migrate_pages says were migrated, 0 where it was not recorded.
+
+    Since Linux kernel commit 1a5bae25e3cf ("mm/vmstat: add events for THP migration without split") (in v5.9) a huge
+    page counts as the base pages it is made of, before as one.
+    """
     event = next((event for event in profile.events if event.name == MIGRATE), None)
     if event is None:
         return 0
-    # Its fields are "succeeded", "failed"...; a huge page counts as the base pages it is made of.
+    # Its fields are "succeeded", "failed"...
     return int(profile.samples(event).field("succeeded").sum())

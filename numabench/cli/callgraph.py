@@ -89,6 +89,8 @@ def callgraph(
     if wanted:
         recordings.only(recording, sampled)
     symbols = recordings.symbols(profile, source.path, kallsyms or source.kallsyms)
+    if source.is_guest and not wanted:
+        print("# Of a guest: shares of time are not performance; call paths and phases are real.")
     for found in sampled:
         whole = stacks(profile, found, symbols, select=own)
         of_threads = stacks(profile, found, symbols, select=recordings.of_threads(profile, tid, own)) if tid else whole

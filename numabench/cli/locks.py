@@ -35,11 +35,14 @@ def locks(
 ) -> None:
     """Show lock contention: exact waits, spinning, and time off the CPU, each as far as it was recorded."""
     from numabench.report import locks_text
+    from numabench.report.run_head import guest_note
 
     table = recordings.table(names)
+    guest = ""
     run = recordings.run_of(results, recording)
     if run is not None:
         found = _of_run(run, placement, everything, table)
+        guest = f"{guest_note(run)}\n\n" if run.is_guest else ""
     elif placement is not None or everything:
         raise UsageError(f"{recording} is a recording, not a run", "--placement and --everything are of a run")
     else:
@@ -54,7 +57,7 @@ def locks(
         off_cpu_bytes=found.off_cpu_bytes,
         width=width,
     )
-    print(text, end="")
+    print(guest + text, end="")
 
 
 @dataclass
@@ -77,7 +80,9 @@ def _of_file(path: Path, kallsyms: Path | None, table: SymbolTable) -> _Sources:
     chains = recorded.kernel_chains(profile, symbols)
     events, switches = recorded.contention_events(profile), recorded.switches(profile)
     cpu = recorded.cpu_event(profile)
-    migrated_bytes = recorded.migrated_pages(profile) * 4096
+    # Base pages are of 4 KiB on x86 alone; a recording does not say of what size they were.
+    page_bytes = 4096 if profile.recording.arch in {"x86_64", "i686", "i386"} else 0
+    migrated_bytes = recorded.migrated_pages(profile) * page_bytes
     return _Sources(
         waits=None if events is None else contention.report(contention.pair(events), chains, table),
         spin=None if cpu is None else contention.spin(recorded.stacks(profile, cpu, symbols), table),

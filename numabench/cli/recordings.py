@@ -33,13 +33,15 @@ DEFAULT_RESULTS = Path("results")
 class Source:
     """A recording: where it is, the kernel's symbols beside it, and whose samples it is about.
 
-    `pids` are the workload's processes, none where all are meant. `others` names the run's other recordings.
+    `pids` are the workload's processes, none where all are meant. `others` names the run's other recordings. `is_guest`
+    is whether a guest was recorded, as far as that is known.
     """
 
     path: Path
     kallsyms: Path | None = None
     pids: tuple[int, ...] = ()
     others: tuple[str, ...] = ()
+    is_guest: bool = False
 
 
 def run_of(results: Path, word: str) -> Run | None:
@@ -78,7 +80,7 @@ def find(results: Path, word: str, *, observed: str | None = None, trial: int | 
     from numabench.analysis.observed import workload_pids
 
     others = tuple(name for index, name in names.items() if index != chosen.index)
-    return Source(file, kept.kallsyms, workload_pids(chosen), others)
+    return Source(file, kept.kallsyms, workload_pids(chosen), others, run.is_guest)
 
 
 def load(
@@ -110,6 +112,10 @@ def load(
                 f"{format_count(stats.deferred_chains)} chains have their user part in a record of its own "
                 "(perf record --call-graph fp,defer): it is left out"
             ),
+        ),
+        (
+            stats.cut_lookups,
+            f"{format_count(stats.cut_lookups)} user addresses are of processes with too many mappings to look at",
         ),
         (stats.malformed_records, f"{format_count(stats.malformed_records)} records are shorter than they say"),
     )

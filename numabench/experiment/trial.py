@@ -188,8 +188,10 @@ def run_trial(
     except ObserveError as error:
         trial.status, trial.message = "observe-failed", str(error)
     finally:
-        observer.close()
-        subject.close()
+        try:
+            observer.close()
+        finally:
+            subject.close()
     sampler = trial.sampler
     return TrialRecord(
         trial={

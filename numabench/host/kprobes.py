@@ -12,6 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from numabench.errors import ProgramError
 from numabench.host.root import LIVE, Root
 from numabench.reaper import Reaper
 
@@ -31,6 +32,7 @@ _REASONS = {
     errno.EADDRNOTAVAIL: "this kernel has several functions of that name",
     errno.EILSEQ: "no instruction of the function begins there",
     errno.EPERM: "the kernel is locked down",
+    errno.EEXIST: "a probe of ours of that name is there already",
 }
 
 
@@ -57,7 +59,7 @@ class Kprobes:
 
     `events` has the function, by its raw name, for each event as perf names it (`numabench_123:rmap_walk_anon`);
     `refused` has the reason for each function that cannot be probed. Entering raises `OSError` only where none of
-    tracefs can be written: see `missing`.
+    tracefs can be written: see `missing`. Leaving raises `ProgramError` where a probe could not be taken out.
     """
 
     def __init__(self, functions: Sequence[str], root: Root = LIVE) -> None:
@@ -68,7 +70,9 @@ class Kprobes:
         self._root = root
         self._directory = _tracing(root) or TRACING[0]
         self._file = root.path(f"{self._directory}/kprobe_events")
+        self._profile = f"{self._directory}/kprobe_profile"
         self._reaper: Reaper | None = None
+        self._missed_before: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._remove_stale()
@@ -108,24 +112,41 @@ class Kprobes:
         finally:
             os.close(descriptor)
 
+    def begin(self) -> None:
+        """Counting begins now: what was missed before is not told."""
+        self._missed_before = self._all_missed()
+
     def missed(self) -> dict[str, int]:
-        """How often each function was entered while its probe could not run, where that happened (kprobe_profile)."""
-        found: dict[str, int] = {}
+        """How often each function was entered while its probe could not run since `begin`, where that happened."""
+        now = self._all_missed()
+        found = {function: count - self._missed_before.get(function, 0) for function, count in now.items()}
+        return {function: count for function, count in found.items() if count > 0}
+
+    def _all_missed(self) -> dict[str, int]:
+        """By function, as kprobe_profile has it: by an event's name alone, so that one that others have is left out."""
+        rows = [line.split() for line in (self._root.read_or_none(self._profile) or "").splitlines()]
+        names = [row[0].rpartition("/")[2] for row in rows if row]
         by_name = {event.partition(":")[2]: function for event, function in self.events.items()}
-        for line in (self._root.read_or_none(f"{self._directory}/kprobe_profile") or "").splitlines():
-            name, _, missed = [*line.split(), "", "", "0"][:3]
-            function = by_name.get(name.rpartition("/")[2])
-            if function is not None and missed.isdecimal() and int(missed):
-                found[function] = int(missed)
-        return found
+        return {
+            by_name[name]: int(row[2])
+            for name, row in zip(names, (row for row in rows if row), strict=True)
+            if name in by_name and names.count(name) == 1 and len(row) == 3 and row[2].isdecimal()
+        }
 
     def _remove(self) -> None:
         reaper, self._reaper = self._reaper, None
-        if reaper is not None:
-            reaper.reap()
+        if reaper is None:
+            return
+        reaper.reap()
+        if f":{self.group}/" in (self._root.read_or_none(f"{self._directory}/kprobe_events") or ""):
+            raise ProgramError(
+                f"probes of ours stay in {self._file}: somebody counts the events of {self.group}",
+                f"when that has ended, as root: echo '-:{self.group}/' >> {self._file}, with each event's name",
+            )
 
     def _remove_stale(self) -> None:
         text = self._root.read_or_none(f"{self._directory}/kprobe_events") or ""
         for group in dict.fromkeys(re.findall(rf":({_GROUP}\d+)/", text)):
-            if not self._root.exists(f"/proc/{group.removeprefix(_GROUP)}"):
+            # One of our own number is that of a process before us.
+            if group == self.group or not self._root.exists(f"/proc/{group.removeprefix(_GROUP)}"):
                 Reaper(kprobes=(self._file, group)).reap()

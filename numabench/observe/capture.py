@@ -97,10 +97,10 @@ class Perf:
 
     def attach(self) -> None:
         """Start it, and wait until it listens."""
-        control_end, self._control = self._pipe(1)
-        self._ack, ack_end = self._pipe(0)
         self._words = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack closes it
         self._reaper = Reaper()
+        control_end, self._control = self._pipe(1)
+        self._ack, ack_end = self._pipe(0)
         try:
             with signals.held():
                 self._process = process.start(

@@ -17,7 +17,7 @@ COUNTED = (
     *("rwsem_down_read_slowpath", "rwsem_down_write_slowpath"),
     *("__mutex_lock_slowpath", "__mutex_lock_killable_slowpath", "__mutex_lock_interruptible_slowpath"),
     *("queued_spin_lock_slowpath", "queued_read_lock_slowpath", "queued_write_lock_slowpath"),
-    *("__folio_lock", "__folio_lock_killable", "__folio_lock_or_retry", "softleaf_entry_wait_on_locked"),
+    *("__folio_lock", "__folio_lock_killable", "softleaf_entry_wait_on_locked"),
 )
 _TEXT_SYMBOL = re.compile(rb"^[0-9a-f]+ [tTwW] (\S+)$", re.MULTILINE)
 

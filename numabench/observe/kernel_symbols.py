@@ -69,8 +69,16 @@ def _store(run: Path, kind: str, content: bytes) -> str:
     # Sharing saves room, and is all that is lost where a file system has no links.
     with contextlib.suppress(OSError):
         shared.mkdir(exist_ok=True)
+        _forget_unused(shared)
         os.link(run / name, shared / name)
     return name
+
+
+def _forget_unused(shared: Path) -> None:
+    """Remove what no run links to any more: its runs were deleted."""
+    for file in shared.iterdir():
+        if file.stat().st_nlink == 1:
+            file.unlink()
 
 
 def _packed(content: bytes) -> bytes:

@@ -89,7 +89,10 @@ def probe(kallsyms: bytes, root: Root = LIVE) -> Offer:
     version, has_zstd = parse_version(told.stdout + told.stderr)
     tracing = next((path for path in TRACING if root.exists(f"{path}/events")), "")
     limits = read_limits(root)
-    capable = limits is not None and any(map(limits.has_capability, (_CAP_PERFMON, _CAP_SYS_ADMIN)))
+    # Root in a container may have neither.
+    capable = os.geteuid() == 0
+    if limits is not None:
+        capable = any(map(limits.has_capability, (_CAP_PERFMON, _CAP_SYS_ADMIN)))
     pmus = frozenset(root.names(_PMUS))
     return Offer(
         perf_version=version,
@@ -102,7 +105,7 @@ def probe(kallsyms: bytes, root: Root = LIVE) -> Offer:
         cpu_count=os.cpu_count() or 1,
         max_rate_hz=_number(root, _MAX_RATE, 100_000),
         paranoid=_number(root, _PARANOID, 2),
-        is_privileged=os.geteuid() == 0 or capable,
+        is_privileged=capable,
         addresses_hidden=kernel_symbols.are_hidden(kallsyms),
         kptr_restrict=_number(root, _KPTR, 0),
         build_id_in_mmap=_BUILD_ID_IN_MMAP in kallsyms,

@@ -44,6 +44,7 @@ class Pass:
     def enable(self) -> None:
         """Switch the events on."""
         assert self._perf is not None
+        self._probes.begin()
         self._perf.enable()
 
     def disable(self) -> None:

@@ -80,7 +80,7 @@ def choose(asked: Sequence[str], offer: Offer, *, emulated: bool, frequency_hz: 
     Raises `CannotRun`, with the remedy, where perf or the right to use it is missing; a pass that only this kernel or
     this processor lacks is replaced or left out, and remarked on.
     """
-    _require(offer)
+    _require(offer, asked)
     rate_hz = frequency_hz or (EMULATED_FREQUENCY_HZ if emulated else FREQUENCY_HZ)
     rate_hz = min(rate_hz, offer.max_rate_hz)
     recipes: dict[str, Recipe] = {}
@@ -100,23 +100,30 @@ def choose(asked: Sequence[str], offer: Offer, *, emulated: bool, frequency_hz: 
     return Choice(tuple(recipes.values()), tuple(remarks))
 
 
-def _require(offer: Offer) -> None:
+def _require(offer: Offer, asked: Sequence[str]) -> None:
     what = "--observe"
+    # CPU events alone need less than the payloads of tracepoints do (perf_event_paranoid in
+    # Documentation/admin-guide/sysctl/kernel.rst).
+    traces = not set(asked) <= {CPU, STAT}
+    most = -1 if traces else 0
     if not offer.options:
         raise CannotRun(what, ("perf does not run for this kernel",), INSTALL_PERF)
     if "control" not in offer.options:
         told = f"perf {offer.perf_version} cannot be started and stopped by another program (--control, since 5.9)"
         raise CannotRun(what, (told,), "install a newer perf; it need not be of the running kernel's version")
-    if not offer.is_privileged and offer.paranoid > -1:
-        reason = f"kernel.perf_event_paranoid is {offer.paranoid} and you are not root"
-        raise CannotRun(what, (reason,), "run as root, or: sysctl kernel.perf_event_paranoid=-1")
+    if not offer.is_privileged and offer.paranoid > most:
+        reason = f"kernel.perf_event_paranoid is {offer.paranoid} and you have neither CAP_PERFMON nor CAP_SYS_ADMIN"
+        remedy = f"run as root, outside a container, or: sysctl kernel.perf_event_paranoid={most}"
+        raise CannotRun(what, (reason,), remedy)
     if offer.addresses_hidden:
         reason = f"/proc/kallsyms hides the kernel's addresses (kernel.kptr_restrict is {offer.kptr_restrict})"
         remedy = "sysctl kernel.kptr_restrict=" + ("1" if offer.is_privileged else "0")
         raise CannotRun(what, (reason,), remedy)
-    if not offer.tracing:
+    if traces and not offer.tracing:
         raise CannotRun(
-            what, ("tracefs is not mounted, or not for you",), "as root: mount -t tracefs tracefs /sys/kernel/tracing"
+            what,
+            ("tracefs is not mounted, or not for you to read",),
+            "as root: mount -t tracefs tracefs /sys/kernel/tracing, or mount -o remount,mode=755 /sys/kernel/tracing",
         )
 
 
@@ -170,6 +177,8 @@ def _lock(offer: Offer) -> Recipe | Remark:
 def _cost(offer: Offer) -> Recipe | Remark:
     if offer.no_probes:
         return _left_out(COST, "; ".join(offer.no_probes), "run as root, on a kernel with CONFIG_KPROBE_EVENTS")
+    if not offer.functions:
+        return _left_out(COST, "this kernel has none of the functions that are counted", "report its /proc/kallsyms")
     return Recipe(COST, (), ("perf", "stat", "-a", "-x,"), records=False, functions=offer.functions)
 
 

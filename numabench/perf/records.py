@@ -47,8 +47,9 @@ class Stats:
 
     `lost` counts samples that the kernel could not write, `throttled` the times it slowed an event down,
     `garbage_chains` the call chains with a word that is no address (their kernel part is kept, unless perf's rule was
-    asked for), `deferred_chains` those whose user part comes in a record of its own (it is left out), `skipped_words`
-    addresses of guests and hypervisors. `malformed_records` are shorter than what they say they hold and
+    asked for), `deferred_chains` those whose user part comes in a record of its own (it is left out), `cut_lookups`
+    user addresses of processes with more mappings than were looked at (they stay unknown), `skipped_words` addresses of
+    guests and hypervisors. `malformed_records` are shorter than what they say they hold and
     `unknown_events` samples of an event that is not described; both are left out. `truncated` says that the file ends
     within a record. `records` counts all records by type.
     """
@@ -58,6 +59,7 @@ class Stats:
     throttled: int
     garbage_chains: int
     deferred_chains: int
+    cut_lookups: int
     skipped_words: int
     malformed_records: int
     unknown_events: int
@@ -177,6 +179,7 @@ class Parser:
             throttled=records.get(_THROTTLE_RECORD, 0),
             garbage_chains=found.garbage_chains,
             deferred_chains=found.deferred_chains,
+            cut_lookups=found.cut_lookups,
             skipped_words=found.skipped_words,
             malformed_records=found.malformed_records,
             unknown_events=found.unknown_events,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from numabench.perf.attr import PerfDataError
@@ -21,6 +22,12 @@ class Counted:
     running_share: float
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch(r"\d+(?:\.\d+)?", text):
+        raise ValueError(text)
+    return round(float(text))
+
+
 def parse(text: str) -> tuple[Counted, ...]:
     """The events of an output, in its order. Raises `PerfDataError`, with the line, for what is none."""
     found = []
@@ -37,7 +44,7 @@ def parse(text: str) -> tuple[Counted, ...]:
             end = next((at for at, field in enumerate(rest[end + 1 :], end + 1) if field.count("/") % 2), 0)
         event, after = ",".join(rest[: (end or 0) + 1]), rest[(end or 0) + 1 :]
         try:
-            count = None if counted in _NOT_COUNTED else round(float(counted))
+            count = None if counted in _NOT_COUNTED else _number(counted)
             share = float(after[1]) / 100
         except (ValueError, IndexError, OverflowError):
             raise PerfDataError(f"line {number} of perf stat's output is no count: {line[:80]!a}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-VERSION = 1
+VERSION = 2
 
 _ROWS = (
     # The hint fault. __do_numa_page existed in November 2012 only, in the tree of the linux-mm thread.
@@ -86,6 +86,7 @@ _ROWS = (
     ("migration_entry_wait_on_locked", "softleaf_entry_wait_on_locked"),
     ("put_and_wait_on_page_locked", "folio_put_wait_locked"),
     ("__lock_page", "__folio_lock"),
+    ("__lock_page_killable", "__folio_lock_killable"),
     ("__lock_page_or_retry", "__folio_lock_or_retry"),
     ("wait_on_page_bit", "folio_wait_bit"),
     ("wait_on_page_bit_common", "folio_wait_bit_common"),

@@ -37,7 +37,9 @@ def show_observed(page: Page, observations: Sequence[Observation], is_guest: boo
         page.text(f"observed in passes of their own, placement {placement}: trial {numbers}", BOLD)
         _recordings(page, own, is_guest)
         first = {observation.recipe: observation for observation in reversed(own)}
-        for recipe in sorted(first, key=_ORDER.index):
+        if len(first) < len(own):
+            page.item("", "of several passes of a kind the first is shown; --json has all", 2)
+        for recipe in (*(name for name in _ORDER if name in first), *(name for name in first if name not in _ORDER)):
             _observation(page, first[recipe])
 
 

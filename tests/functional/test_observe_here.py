@@ -62,7 +62,10 @@ def test_what_was_recorded_lies_between_the_moments_that_enclose_the_work(
         assert kept.enabled_ns < trial.clock.go_ns < trial.clock.stop_ns < kept.disabled_ns  # type: ignore[operator]
         told = process.run(["perf", "script", "-i", str(kept.file), "-F", "time", "--ns"]).check("perf script").stdout
         times_s = [float(line.strip().rstrip(":")) for line in told.splitlines() if line.strip()]
-        assert times_s
+        if not times_s:
+            # A quiet machine may have no lock contended in a second.
+            assert kept.recipe == "lock"
+            continue
         assert kept.enabled_ns / 1e9 <= min(times_s)  # type: ignore[operator]
         assert max(times_s) <= kept.disabled_ns / 1e9  # type: ignore[operator]
 

@@ -100,12 +100,12 @@ def test_a_workload_names_what_the_machine_lacks(guest_2n: Guest) -> None:
 
 def test_the_kernel_shows_the_threads_where_they_say_they_are(guest_2n: Guest) -> None:
     script = (
-        f"{build.build('numa02')} --nodes 0,1 --placement hard --size 33554432 --loops 0 --duration-ms 3000 "
+        f"{build.build('numa02')} --nodes 0,1 --placement hard --size 33554432 --loops 0 --duration-ms 60000 "
         "> /tmp/lines & pid=$!; "
         'until grep -q \'"event":"go"\' /tmp/lines; do sleep 0.1; done; '
         "for task in /proc/$pid/task/*; do "
         "echo $(cat $task/comm) $(grep Cpus_allowed_list $task/status | cut -f2); done; "
-        "grep anon= /proc/$pid/numa_maps | sort -t= -k2 -n | grep -E 'N0=4096|N1=4096|N0=4096 N1=4096'; wait"
+        "grep anon= /proc/$pid/numa_maps | sort -t= -k2 -n | grep -E 'N0=4096|N1=4096|N0=4096 N1=4096'; kill $pid"
     )
     shown = guest_2n.run(["sh", "-c", script], timeout_s=120)
     assert shown.exit_status == 0, shown.stderr

@@ -79,6 +79,29 @@ def test_a_row_that_the_kernel_does_not_let_be_counted_says_why() -> None:
     assert "no function change_prot_numa" in marked.reason
 
 
+@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize(
+    ("function", "row"),
+    [("try_to_migrate_one", "page-table walks"), ("rmap_walk_locked", "rmap lock acquisitions")],
+)
+def test_what_was_not_counted_is_not_replaced_by_another_function_or_by_zero(
+    function: str, row: str, refused: bool
+) -> None:
+    counts = dict(COUNTS)
+    counts.pop(function, None)
+    reasons = {function: "the kernel allows no probe there"} if refused else {}
+    found = costs(counts if refused else {**counts, function: None}, reasons)[row].total
+    assert isinstance(found, Missing)
+    assert function in found.reason
+
+
+def test_batched_flushes_alone_are_not_all_flushes() -> None:
+    without = {name: count for name, count in COUNTS.items() if name != "flush_tlb_mm_range"}
+    assert isinstance(costs(without)["TLB flushes"].total, Missing)
+    no_batches = {name: count for name, count in COUNTS.items() if name != "arch_tlbbatch_flush"}
+    assert costs(no_batches)["TLB flushes"].total == 1030
+
+
 def test_less_than_2_mb_has_no_cost_per_2_mb_but_its_total() -> None:
     found = costs(COUNTS, mib=1)["TLB flushes"]
     assert found.total == 1032

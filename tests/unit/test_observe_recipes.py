@@ -127,14 +127,13 @@ def test_buffers_of_many_cpus_leave_memory_for_the_workload() -> None:
 @pytest.mark.parametrize(
     ("lacking", "reason", "remedy"),
     [
-        ({"is_privileged": False}, "perf_event_paranoid is 2", "perf_event_paranoid=-1"),
+        ({"is_privileged": False}, "perf_event_paranoid is 2", "perf_event_paranoid=0"),
         ({"addresses_hidden": True, "kptr_restrict": 2}, "kptr_restrict is 2", "kptr_restrict=1"),
         (
             {"addresses_hidden": True, "kptr_restrict": 1, "is_privileged": False, "paranoid": -1},
             "kptr_restrict is 1",
             "kptr_restrict=0",
         ),
-        ({"tracing": ""}, "tracefs is not mounted", "mount -t tracefs"),
         ({"options": frozenset(["all-cpus"])}, "cannot be started and stopped", "newer perf"),
     ],
 )
@@ -143,6 +142,26 @@ def test_what_is_missing_is_told_with_its_remedy(lacking: dict[str, object], rea
         choose(("cpu",), replace(BARE, **lacking), emulated=False)  # type: ignore[arg-type]
     assert reason in told.value.message
     assert remedy in told.value.hint
+
+
+def test_tracepoints_need_tracefs_and_more_rights_than_cpu_samples() -> None:
+    user = replace(BARE, is_privileged=False, paranoid=0)
+    assert names(choose(("cpu",), user, emulated=False)) == ["cpu"]
+    with pytest.raises(CannotRun, match="perf_event_paranoid is 0"):
+        choose(("cpu", "lock"), user, emulated=False)
+    hidden = replace(BARE, tracing="", tracepoints=frozenset())
+    assert names(choose(("cpu",), hidden, emulated=False)) == ["cpu"]
+    with pytest.raises(CannotRun, match="tracefs is not mounted") as told:
+        choose(("sched",), hidden, emulated=False)
+    assert "mount -t tracefs" in told.value.hint
+
+
+def test_cost_is_left_out_with_the_reason_where_nothing_can_be_counted() -> None:
+    assert names(choose(("cost",), replace(BARE, functions=("rmap_walk_anon",)), emulated=False)) == ["cost"]
+    for lacking in ({"functions": ()}, {"functions": ("rmap_walk_anon",), "no_probes": ("it is locked down",)}):
+        found = choose(("cpu", "cost"), replace(BARE, **lacking), emulated=False)  # type: ignore[arg-type]
+        assert names(found) == ["cpu"]
+        assert found.remarks[0].message.startswith("cost is not observed: ")
 
 
 def test_what_to_observe_is_a_list_of_known_words() -> None:
@@ -160,6 +179,17 @@ def test_hidden_addresses_are_known_and_zero_per_cpu_data_is_not_taken_for_them(
     assert kernel_symbols.are_hidden(HIDDEN)
     assert kernel_symbols.are_hidden(b"")
     assert not kernel_symbols.are_hidden(SHOWN)
+
+
+def test_symbols_of_deleted_runs_go_when_new_ones_come(tmp_path: Path) -> None:
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
+    old = kernel_symbols.save(tmp_path / "one", SHOWN)
+    (tmp_path / "one" / old).unlink()
+    new = kernel_symbols.save(tmp_path / "two", HIDDEN)
+    kept = {entry.name for entry in (tmp_path / kernel_symbols.SHARED).iterdir()}
+    assert old not in kept
+    assert new in kept
 
 
 def test_symbols_are_stored_once_for_all_runs_of_a_boot(tmp_path: Path) -> None:

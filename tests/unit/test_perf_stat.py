@@ -46,6 +46,7 @@ def test_derived_metrics_on_lines_of_their_own_are_no_events() -> None:
     "line",
     [
         "rubbish",
+        "1_0,,event,1,100.00,,",
         "12,,event",
         "12,,event,1000,often,,",
         "-3,,event,1,100.00,,",
