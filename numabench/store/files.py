@@ -1,0 +1,15 @@
+"""The names of a run's files, and the version of what they hold."""
+
+from __future__ import annotations
+
+# 1: the first.
+SCHEMA_VERSION = 1
+KIND = "numabench-run"
+
+RUN_FILE = "run.json"
+END_FILE = "end.json"
+LOCK_FILE = "run.lock"
+TRIALS = "trials"
+TRIAL_FILE = "trial.json"
+EVENTS_FILE = "events.jsonl"
+SAMPLES_FILE = "samples.jsonl"

@@ -1,0 +1,75 @@
+"""Which runs live: each holds a lock on a file that other processes can see."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from numabench.store.files import LOCK_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def held(results_dir: Path, run_id: str) -> Iterator[None]:
+    """Show, as long as the block runs, that a run lives whose own lock cannot be seen here: a guest's, through 9p.
+
+    It is a lock on a file beside the run's directory, since the guest makes that one.
+    """
+    file = _outer_lock(results_dir / run_id)
+    descriptor = take_lock(file)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _outer_lock(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
+
+
+def take_lock(file: Path) -> int | None:
+    """A descriptor of a lock file, which shows that a run lives; None where the file system has no locks.
+
+    The file gets its name when it is locked, so that no reader can be there before.
+    """
+    partial = file.with_name(f".tmp-{file.name}")
+    descriptor = None
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        partial.rename(file)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return None
+    return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds one of a run's locks; False where that cannot be seen."""
+    return any(_is_held(file) for file in (path / LOCK_FILE, _outer_lock(path.absolute())))
+
+
+def _is_held(file: Path) -> bool:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in {errno.EWOULDBLOCK, errno.EACCES}
+    finally:
+        os.close(descriptor)
+    return False
