@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from numabench.analysis.missing import Missing
@@ -125,9 +125,25 @@ def _since_go(trial: Trial, sample: Sample) -> float:
     return max(sample.t_ns - trial.clock.go_ns, 0) / NS_PER_S
 
 
+def _while_working(trial: Trial) -> list[Sample]:
+    """The samples, with the threads of those taken after the stop where they were last seen at work.
+
+    Threads that have stopped are woken wherever a CPU is idle, which says nothing of where they stored.
+    """
+    found: list[Sample] = []
+    for sample in trial.samples:
+        before = found[-1] if found else sample
+        has_stopped = trial.clock.stop_ns is not None and sample.t_ns > trial.clock.stop_ns
+        if has_stopped and len(before.cpu_nodes) == len(sample.cpu_nodes):
+            found.append(replace(sample, cpu_nodes=before.cpu_nodes))
+        else:
+            found.append(sample)
+    return found
+
+
 def cpu_placement(trial: Trial) -> ThreadPlacement | Missing:
     """How settled threads are on nodes. Threads whose CPU is not known are left out."""
-    samples = [sample for sample in trial.samples if any(node >= 0 for node in sample.cpu_nodes)]
+    samples = [sample for sample in _while_working(trial) if any(node >= 0 for node in sample.cpu_nodes)]
     if trial.clock.go_ns is None or len(samples) < MIN_SAMPLES:
         return Missing(f"fewer than {MIN_SAMPLES} samples know where threads ran")
     if len({len(sample.cpu_nodes) for sample in samples}) != 1:
@@ -173,7 +189,7 @@ def page_residency(trial: Trial, nodes: tuple[int, ...]) -> PageResidency | Miss
     """
     if trial.clock.go_ns is None:
         return Missing("the trial had no GO")
-    with_pages = [sample for sample in trial.samples if sample.has_pages]
+    with_pages = [sample for sample in _while_working(trial) if sample.has_pages]
     if len(with_pages) < MIN_SAMPLES:
         return Missing(f"{len(with_pages)} of {len(trial.samples)} samples held pages, {MIN_SAMPLES} are needed")
     points, attainable = [], 0.0

@@ -202,3 +202,13 @@ def test_wilson_intervals_are_those_of_the_tables(found: int, size: int, low: fl
 def test_an_interval_holds_its_share_and_stays_in_bounds(size: int, share: float) -> None:
     low, high = convergence.wilson(share, size)
     assert 0 <= low <= share <= high <= 1
+
+
+def test_where_threads_wake_after_the_stop_is_not_where_they_worked(tmp_path: Path) -> None:
+    samples = synthetic_run.samples()
+    stop_ns = synthetic_run.trial_record()["clock"]["stop"]
+    after = {**samples[-1], "t_ns": stop_ns + 1_000_000, "cpu_node": [0, 0]}
+    trial = trial_of(tmp_path, [*samples, after])
+    assert residency(trial).convergence.final.share == 1.0
+    assert placement(trial).convergence.final.share == 1.0
+    assert placement(trial).restless == 0
