@@ -121,7 +121,7 @@ def test_a_size_that_does_not_fit_is_refused_with_what_fits() -> None:
 
 def test_emulated_cpus_run_by_the_clock_unless_asked_otherwise() -> None:
     made = plan(asked(), emulated=True)
-    assert (made.loops, made.duration_s) == (0, planning.GUEST_DURATION_S)
+    assert (made.loops, made.duration_s) == (0, NUMA02.emulated_s)
     assert not made.published
     assert plan(asked(loops=3), emulated=True).loops == 3
     assert plan(asked(duration_s=5.0), emulated=True).duration_s == 5.0
