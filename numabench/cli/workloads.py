@@ -78,6 +78,8 @@ def _wrap(text: str, indent: str, first: str | None = None) -> str:
 
 
 def _threads(spec: Workload) -> str:
+    if spec.is_driven:
+        return "1"
     return "CPUs" if spec.cpus_per_thread == 1 else f"CPUs / {spec.cpus_per_thread}"
 
 
@@ -89,7 +91,15 @@ def _table(specs: Sequence[Workload]) -> str:
         memory = f"{spec.processes} x {format_bytes(spec.size_bytes)}"
         lead = _ROW.format(spec.name, memory, _threads(spec), spec.loops, "")
         rows.append(_wrap(spec.summary, " " * len(lead), lead))
-    return "\n".join(rows) + "\n\n" + _wrap("Memory and threads are processes x each; loops are of each thread.", "")
+    return (
+        "\n".join(rows)
+        + "\n\n"
+        + _wrap(
+            "Memory and threads are processes x each; loops are of each thread. Those of pingpong and forktree are movers and "
+            "their passes; `numabench drivers` lists what they can call.",
+            "",
+        )
+    )
 
 
 def _here(reasons: dict[str, tuple[str, ...]]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from numabench.analysis.latency import percentile
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import Moves
-from numabench.record import AUTONUMA
+from numabench.record import AUTONUMA, NULL
 from numabench.report.spread_text import count_text, spread_text
 from numabench.units import NS_PER_S, format_bytes, format_seconds
 
@@ -30,7 +30,7 @@ def driver_words(plan: Plan) -> str:
     mover = plan.mover
     if mover is None or plan.driver == AUTONUMA:
         return plan.driver
-    flags = " ".join(flag.upper() for flag in mover.flags)
+    flags = "" if plan.driver == NULL else " ".join(flag.upper() for flag in mover.flags)
     inside = "inside the workload" if mover.mover == "inside" else "outside, in a process of their own"
     count = f"{plan.threads} mover{'s' * (plan.threads != 1)}"
     words = [f"{plan.driver} with {flags}" if flags else plan.driver, f"{count} {inside}, on {_place(mover.mover_on)}"]

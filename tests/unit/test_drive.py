@@ -10,7 +10,7 @@ from machines import SPARSE, TWO, machine, node
 
 from numabench.errors import CannotRun, UsageError
 from numabench.experiment import drive as driving
-from numabench.experiment.drive import DriveRequest
+from numabench.experiment.drive_request import CHURN, DriveRequest
 from numabench.experiment.plan import Plan, Request, guest_nodes, make_plan, missing_nodes
 from numabench.host.root import LIVE, Root
 from numabench.host.topology import HugePages
@@ -228,7 +228,7 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
         "--mover-at": "parent",
         "--churn": "fork,mremap,split,write",
     }
-    assert made.drive.family == FamilyPlan(3, 2, "parent", driving.CHURN)
+    assert made.drive.family == FamilyPlan(3, 2, "parent", CHURN)
 
 
 def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> None:

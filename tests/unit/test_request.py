@@ -10,7 +10,7 @@ import typer.main
 from numabench.cli.commands import app
 from numabench.cli.request import request_from
 from numabench.errors import UsageError
-from numabench.experiment.drive import DriveRequest
+from numabench.experiment.drive_request import DriveRequest
 from numabench.units import MIB
 
 if TYPE_CHECKING:
