@@ -139,6 +139,13 @@ class Fields:
             self.wrong(key, "a list of integers")
         return tuple(values)
 
+    def count_pairs(self, key: str) -> tuple[tuple[int, int], ...]:
+        """A list of pairs of counts; empty where absent."""
+        pairs = tuple(self._integers(key, pair, 0) for pair in self.array(key))
+        if any(len(pair) != 2 for pair in pairs):
+            self.wrong(key, "a list of pairs of counts")
+        return tuple((first, second) for first, second in pairs)
+
     def matrix(self, key: str, columns: int) -> tuple[tuple[int, ...], ...]:
         """A table of counts with that many columns."""
         rows = tuple(self._integers(key, row, 0) for row in self.array(key))

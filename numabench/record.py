@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +12,48 @@ MEASURE, WARM_UP = "measure", "warmup"
 # Before the name of what a pass observes: `observe:cpu`.
 OBSERVE = "observe:"
 KILLED = "killed"
+# Drivers that are unlike the others: no call of ours, no call at all, and one that places pages anew.
+AUTONUMA, NULL, HOME_NODE = "autonuma", "null", "home-node"
+WORKER, MOVER, VICTIM = "worker", "mover", "victim"
 RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class MoverPlan:
+    """How movers were to move pages, in the words of the options (docs/workload-protocol.md).
+
+    `batch` is in units a call, None where a driver has no batches.
+    """
+
+    mover: str
+    flags: tuple[str, ...]
+    batch: int | None
+    order: str
+    pages: str
+    mover_on: str
+    route: str
+    retries: int
+    sharing: str
+
+
+@dataclass(frozen=True)
+class VictimPlan:
+    """How many threads were to touch the pages meanwhile, and how."""
+
+    count: int
+    access: str
+    pattern: str
+    on: str
+
+
+@dataclass(frozen=True)
+class FamilyPlan:
+    """The processes that were to inherit the memory, which of them moves it, and what the others do meanwhile."""
+
+    depth: int
+    fanout: int
+    mover_at: str
+    churn: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -20,6 +61,7 @@ class Plan:
     """What reports use of a run's plan; None where it was not recorded or there was none to decide.
 
     `order` has a placement and a role a trial; `knobs` are by their short names, and empty where none was to be set.
+    `threads` is the number of movers where the workload is driven, which is where `mover` or `victims` are there.
     """
 
     argv: tuple[str, ...]
@@ -34,6 +76,16 @@ class Plan:
     seed: int | None
     scaled: tuple[str, ...]
     knobs: dict[str, str] | None
+    mover: MoverPlan | None = None
+    victims: VictimPlan | None = None
+    verify: bool = False
+    obstacles: dict[str, int] = field(default_factory=dict)
+    family: FamilyPlan | None = None
+
+    @property
+    def has_movers(self) -> bool:
+        """Whether movers called a driver; else the kernel was to migrate by itself."""
+        return self.driver != AUTONUMA
 
 
 @dataclass(frozen=True)
@@ -109,13 +161,17 @@ class MemorySlice:
 
 @dataclass(frozen=True)
 class WorkloadThread:
-    """A thread of the workload; `index` counts over all processes and is its place in a sample's `cpu_nodes`."""
+    """A thread of the workload; `index` counts over all processes and is its place in a sample's `cpu_nodes`.
+
+    `role` is `mover`, `victim`, or `worker`.
+    """
 
     index: int
     pid: int
     tid: int
     name: str
     policy: str
+    role: str = WORKER
 
 
 @dataclass(frozen=True)
@@ -127,6 +183,152 @@ class ThreadWork:
     stored_bytes: int
     elapsed_ns: int
     cpu_ns: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long something took, each time: a histogram in nanoseconds.
+
+    `buckets` are (lowest value, count), ascending, only those that hold something; 32 to a power of two, exact below
+    64 ns.
+    """
+
+    min_ns: int
+    max_ns: int
+    sum_ns: int
+    buckets: tuple[tuple[int, int], ...]
+
+    @property
+    def count(self) -> int:
+        """How many times."""
+        return sum(count for _, count in self.buckets)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What a mover moved from the node `source` to the node `target`: confirmed units, and the calls for it."""
+
+    source: int
+    target: int
+    units: int
+    calls: int
+    busy_ns: int
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class MoverWork:
+    """What one mover asked for and got, in units, and what its calls returned.
+
+    `requested` are units asked for at least once a pass; `confirmed` those that were elsewhere before and found on
+    their target; `already` those that were there before; `left` those that were not there after all retries. `retried`
+    counts units asked for again. `status` has every status that was not the target's node, by errno's name, each time
+    it was seen; `unset` where none came back and no query could tell. `positive` are calls that returned more than 0,
+    `asked_again` queries because the statuses were untouched. `elapsed_ns` is from GO to its last call; `query_ns`, in
+    queries of any kind, is a part of it that is not the driver's.
+    """
+
+    pid: int
+    thread: int
+    passes: int
+    calls: int
+    call_errors: dict[str, int]
+    positive: int
+    requested: int
+    confirmed: int
+    already: int
+    retried: int
+    left: int
+    status: dict[str, int]
+    asked_again: int
+    query_ns: int
+    elapsed_ns: int
+    cpu_ns: int
+    directions: tuple[Direction, ...]
+
+
+@dataclass(frozen=True)
+class MoverCall:
+    """A mover's call: by which thread, from when to when, and between which nodes."""
+
+    thread: int
+    begin_ns: int
+    end_ns: int
+    source: int
+    target: int
+
+
+@dataclass(frozen=True)
+class LongAccess:
+    """One of a victim's longest accesses: `t_ns` is its end, `page` the base page's number in the memory.
+
+    `call` is the last mover's call that covered the page, None where there was none or it was not recorded.
+    """
+
+    t_ns: int
+    ns: int
+    page: int
+    is_write: bool
+    call: MoverCall | None = None
+
+
+@dataclass(frozen=True)
+class VictimWork:
+    """What one victim's accesses took; `clock_ns`, what two readings of the clock cost, is in each of them.
+
+    `longest` are the longest first; `checked` words were compared with what had been stored, and `wrong` differed.
+    """
+
+    pid: int
+    thread: int
+    accesses: int
+    elapsed_ns: int
+    cpu_ns: int
+    clock_ns: int
+    latency: Latency
+    longest: tuple[LongAccess, ...]
+    checked: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class WrongWord:
+    """A word that did not hold what was stored there, found while pages moved.
+
+    `page` is the base page's number in the memory and `offset` the byte's in it; `kind` is `stale`, `other-page`,
+    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none.
+    """
+
+    pid: int
+    thread: int
+    t_ns: int
+    address: int
+    page: int
+    offset: int
+    expected: int
+    found: int
+    kind: str
+    call: MoverCall | None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Processes that inherited one memory, and what they did while it was moved.
+
+    `vmas_per_page` is how many of them map each page, which is how long a walk over the root's anon_vma is; `chain` the
+    anon_vma_chain entries of a mapping, by generation; `mapmax` that of numa_maps, None where it was not to be had.
+    """
+
+    processes: int
+    depth: int
+    fanout: int
+    vmas_per_page: int
+    chain: tuple[int, ...]
+    mapmax: int | None
+    forks: int
+    mremaps: int
+    splits: int
+    writes: int
 
 
 @dataclass(frozen=True)
@@ -232,6 +434,9 @@ class Trial:
     `observe:` and what was observed.
 
     `knobs` are the values in force at its end, by full name; empty where they were not recorded.
+
+    `movers` and `victims` are of a driven workload; `unit_bytes` is the page that its movers count in, and `unit_pages`
+    how many base pages that is.
     """
 
     index: int
@@ -253,6 +458,12 @@ class Trial:
     samples: tuple[Sample, ...]
     knobs: dict[str, str]
     observed: Observed | None = None
+    movers: tuple[MoverWork, ...] = ()
+    victims: tuple[VictimWork, ...] = ()
+    wrong_words: tuple[WrongWord, ...] = ()
+    family: Family | None = None
+    unit_bytes: int | None = None
+    unit_pages: int | None = None
 
     @property
     def counts(self) -> bool:

@@ -11,7 +11,7 @@ import typer
 
 from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, UsageError
-from numabench.units import parse_duration, parse_size
+from numabench.units import parse_size
 
 if TYPE_CHECKING:
     from numabench.experiment.plan import Request
@@ -51,12 +51,67 @@ def run(
         str | None, typer.Option(help="Memory per process, e.g. 512M. [default: published, clipped]")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=65536, help="Threads per process. [default: published]")
+        int | None, typer.Option(min=1, max=65536, help="Threads per process, or movers. [default: published; 1]")
     ] = None,
     loops: Annotated[int | None, typer.Option(min=1, max=2**40, help="Loops per thread. [default: published]")] = None,
     duration: Annotated[str | None, typer.Option(help="Stop after this time, e.g. 90s, instead of by loops.")] = None,
     thp: Annotated[str, typer.Option(help="Transparent huge pages: default, always or never.")] = "default",
-    mapping: Annotated[str, typer.Option(help="memset only: one mapping, or one per-thread.")] = "one",
+    mapping: Annotated[str, typer.Option(help="memset, pingpong, forktree: one mapping, or one per-thread.")] = "one",
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            help="What migrates: autonuma, move_pages, mbind, migrate_pages, cpuset, weighted-interleave, home-node, "
+            "null. [default: move_pages for pingpong and forktree, else autonuma]"
+        ),
+    ] = None,
+    mover: Annotated[
+        str | None, typer.Option(help="Movers live inside the workload, or outside by its pid. [default: inside]")
+    ] = None,
+    move_all: Annotated[
+        bool | None, typer.Option("--move-all", help="Move pages that other processes map, too (MPOL_MF_MOVE_ALL).")
+    ] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help="mbind only: with MPOL_MF_STRICT.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pages a call. [default: 512, of thp 1]")] = None,
+    order: Annotated[
+        str | None, typer.Option(help="Pages are taken sequential, random or interleaved. [default: sequential]")
+    ] = None,
+    pages: Annotated[
+        str | None, typer.Option(help="4k, thp, hugetlb, or folios of 16k, 32k, ... 1m. [default: 4k]")
+    ] = None,
+    mover_on: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Movers run on: all, source, target, or a node. [default: all]")
+    ] = None,
+    victims: Annotated[
+        int | None, typer.Option(min=0, max=65536, help="Threads that touch the pages meanwhile. [default: 0]")
+    ] = None,
+    victim_access: Annotated[str | None, typer.Option(help="They read or write. [default: write]")] = None,
+    victim_pattern: Annotated[str | None, typer.Option(help="sequential or random. [default: sequential]")] = None,
+    victim_on: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Victims run on: as --mover-on. [default: target]")
+    ] = None,
+    sharing: Annotated[str | None, typer.Option(help="The memory is private or shared. [default: private]")] = None,
+    route: Annotated[
+        str | None, typer.Option(help="ping-pong round the nodes, or one-way to the next. [default: ping-pong]")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, max=1000, help="How often pages that stayed are asked for again. [default: 10]")
+    ] = None,
+    verify: Annotated[
+        bool | None, typer.Option("--verify", help="Victims check what they stored, each time they come by.")
+    ] = None,
+    obstacles: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:N,...", help="Pages that will not move: untouched, zero, pinned, unmapped, ksm."),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, max=6, help="forktree: generations. [default: 3]")] = None,
+    fanout: Annotated[int | None, typer.Option(min=1, max=8, help="forktree: children of each. [default: 2]")] = None,
+    mover_at: Annotated[
+        str | None, typer.Option(help="forktree: parent, child or sibling moves. [default: parent]")
+    ] = None,
+    churn: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="forktree: others fork, mremap, split, write, or none. [default: all]"),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=10000, help="Measured trials per placement.")] = 3,
     warmup: Annotated[int, typer.Option(min=0, max=1000, help="Trials per placement before those that count.")] = 0,
     timeout: Annotated[str, typer.Option(help="At most this long per trial.")] = "30m",
@@ -68,7 +123,10 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31, help="Of order and samples. [default: random]")] = None,
     balancing: Annotated[
-        int | None, typer.Option(min=0, max=3, help="kernel.numa_balancing while the trials run. [default: 1]")
+        int | None,
+        typer.Option(
+            min=0, max=3, help="kernel.numa_balancing while the trials run. [default: 1 for autonuma, else 0]"
+        ),
     ] = None,
     scan_delay: Annotated[int | None, typer.Option(min=0, max=MAX_KNOB, metavar="MS", help="scan_delay_ms.")] = None,
     scan_period_min: Annotated[
@@ -103,54 +161,19 @@ def run(
 
     With fewer memory nodes than asked for, the same run takes place in an emulated guest that has them.
     """
+    options = dict(locals())
     import json
 
-    from numabench.experiment import plan as planning
+    from numabench.cli.request import request_from
     from numabench.host import topology as host_topology
 
-    foreign = _is_foreign(target)
-    if not foreign and len(target) != 1:
-        raise UsageError(f"'{target[1]}' is one word too many", "a program of your own goes after '--'")
+    argv = ("numabench", *sys.argv[1:]) if asked is None else tuple(json.loads(asked))
+    request = request_from(options, argv=argv, foreign=_is_foreign(target))
+    guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
     if native and lab:
         raise UsageError("--native and --lab exclude each other", "leave both out to have the machine decide")
-    if all_placements and placement != "default":
-        raise UsageError("--all-placements and --placement exclude each other", "leave one out")
-    guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
     if native and guest != GuestWish():
         raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "leave out --native")
-    if observe is None and (frequency is not None or observe_repeats != 1):
-        raise UsageError("--frequency and --observe-repeats are of what is observed", "pass --observe, too")
-    scans = {
-        "scan_delay_ms": scan_delay,
-        "scan_period_min_ms": scan_period_min,
-        "scan_period_max_ms": scan_period_max,
-        "scan_size_mb": scan_size,
-    }
-    request = planning.Request(
-        argv=("numabench", *sys.argv[1:]) if asked is None else tuple(json.loads(asked)),
-        workload=planning.FOREIGN if foreign else target[0],
-        command=tuple(target) if foreign else (),
-        nodes=nodes,
-        placements=planning.ALL_PLACEMENTS if all_placements else (placement,),
-        start_node=start_node,
-        size_bytes=None if size is None else parse_size(size),
-        threads=threads,
-        loops=loops,
-        duration_s=None if duration is None else parse_duration(duration),
-        thp=thp,
-        mapping=mapping,
-        repeats=repeats,
-        warmup=warmup,
-        timeout_s=parse_duration(timeout),
-        interval_s=parse_duration(interval),
-        sample_pages=sample_pages,
-        seed=seed,
-        knobs=_knobs(balancing, scans, no_tune=no_tune),
-        observe=() if observe is None else _observed(observe),
-        observe_repeats=observe_repeats,
-        frequency_hz=frequency,
-    )
-    planning.check_request(request)
     topology = host_topology.read()
     progress = StderrProgress()
     try:
@@ -166,28 +189,9 @@ def run(
         _show(path, as_json=as_json, png=png)
 
 
-def _observed(text: str) -> tuple[str, ...]:
-    """What `--observe` names. Where perf is not installed, no guest has it either: that is told before one boots."""
-    from numabench.observe import offer, recipes
-
-    names = recipes.parse_names(text)
-    missing = offer.perf_missing()
-    if missing:
-        raise CannotRun(f"--observe {text}", missing, offer.INSTALL_PERF)
-    return names
-
-
 def _is_foreign(target: list[str]) -> bool:
     """Whether the words stand behind `--`: then they are a program of the user's own."""
     return "--" in sys.argv and sys.argv[sys.argv.index("--") + 1 :] == target
-
-
-def _knobs(balancing: int | None, scans: dict[str, int | None], *, no_tune: bool) -> tuple[tuple[str, str], ...]:
-    """The knobs to set for the run."""
-    wanted = {name: str(value) for name, value in scans.items() if value is not None}
-    if no_tune and (wanted or balancing is not None):
-        raise UsageError("--no-tune sets no knob, and a knob is asked for", "leave out one or the other")
-    return () if no_tune else tuple({"numa_balancing": str(1 if balancing is None else balancing), **wanted}.items())
 
 
 def _needs_guest(request: Request, topology: Topology, progress: StderrProgress) -> bool:

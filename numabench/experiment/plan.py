@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import mmap
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from numabench.drivers import catalog as drivers
 from numabench.errors import CannotRun, UsageError
+from numabench.experiment import drive as driving
+from numabench.experiment import drive_request
+from numabench.experiment.drive_request import DriveRequest
+from numabench.host.root import LIVE, Root
 from numabench.idset import format_ids, parse_ids
 from numabench.record import MEASURE, OBSERVE, WARM_UP
 from numabench.units import HUGE_2M, format_bytes, format_seconds
 from numabench.workload import catalog
 
 if TYPE_CHECKING:
+    from numabench.experiment.drive import Drive
     from numabench.host.topology import Node, Topology
     from numabench.workload.catalog import Workload
 
@@ -25,8 +31,6 @@ MAPPINGS = ("one", "per-thread")
 FOREIGN = "foreign"
 # A node must keep room for the kernel and everybody else while a workload fills it.
 USABLE_SHARE = 0.75
-# Emulated CPUs store a hundred times slower: the published number of loops would take hours there.
-GUEST_DURATION_S = 25.0
 # A sample of 512 pages is good for 4.4 points of a share at worst, one of 128 for 8.8 (95 %); in a guest it is 20 times
 # as dear, and many rough samples tell more of a migration than few good ones.
 SAMPLE_PAGES, GUEST_SAMPLE_PAGES = 512, 128
@@ -35,7 +39,10 @@ DEFAULT_TIMEOUT_S = 1800.0
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; None where the choice was left open."""
+    """What the user asked for; None where the choice was left open.
+
+    `knobs` are those asked for by name; with `no_tune` a plan sets none, not even those that its driver needs.
+    """
 
     argv: tuple[str, ...]
     workload: str
@@ -56,6 +63,8 @@ class Request:
     sample_pages: int | None = None
     seed: int | None = None
     knobs: tuple[tuple[str, str], ...] = ()
+    no_tune: bool = False
+    drive: DriveRequest = field(default_factory=DriveRequest)
     observe: tuple[str, ...] = ()
     observe_repeats: int = 1
     frequency_hz: int | None = None
@@ -68,7 +77,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run decided: the `plan` of run.json (docs/result-format.md)."""
+    """A run decided: the `plan` of run.json (docs/result-format.md). `drive` is of a driven workload."""
 
     argv: tuple[str, ...]
     workload: str
@@ -95,6 +104,7 @@ class Plan:
     order: tuple[tuple[str, str], ...]
     published: bool
     scaled: tuple[str, ...]
+    drive: Drive | None = None
 
     @property
     def name(self) -> str:
@@ -103,7 +113,9 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
-        return {**asdict(self), "knobs": dict(self.knobs)}
+        plain = asdict(self)
+        drive = plain.pop("drive") or {"mover": None, "victims": None, "verify": False, "obstacles": {}, "family": None}
+        return {**plain, "knobs": dict(self.knobs), **drive}
 
 
 def _name(workload: str, command: tuple[str, ...]) -> str:
@@ -133,7 +145,7 @@ def guest_nodes(request: Request) -> int:
     asked = asked_nodes(request.nodes)
     named = tuple(range(asked)) if isinstance(asked, int) else asked
     check_start(request.start_node, named)
-    return max(named) + 1
+    return max(*named, *drive_request.thread_nodes(request.drive)) + 1
 
 
 def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
@@ -143,13 +155,15 @@ def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
     """
     asked = asked_nodes(request.nodes)
     usable = [node for node in topology.nodes if _is_usable(node, topology)]
+    have = {node.id for node in topology.nodes}
+    lacking = tuple(_nonexistent(number, topology) for number in drive_request.thread_nodes(request.drive) - have)
     if isinstance(asked, int):
         if len(usable) >= asked:
-            return ()
+            return lacking
         noun = "memory node" if asked == 1 else "memory nodes"
         here = f"this machine has {len(usable)}" + _beside(topology, usable)
         return (f"needs {asked} {noun}, {here}",)
-    return tuple(reason for number in asked if (reason := _why_not(number, topology)))
+    return (*(reason for number in asked if (reason := _why_not(number, topology))), *lacking)
 
 
 def _beside(topology: Topology, usable: list[Node]) -> str:
@@ -157,11 +171,15 @@ def _beside(topology: Topology, usable: list[Node]) -> str:
     return f" ({'; '.join(others)})" if others else ""
 
 
+def _nonexistent(number: int, topology: Topology) -> str:
+    have = format_ids(node.id for node in topology.nodes)
+    return f"node {number} does not exist, this machine has node {have}"
+
+
 def _why_not(number: int, topology: Topology) -> str | None:
     node = next((node for node in topology.nodes if node.id == number), None)
     if node is None:
-        have = format_ids(node.id for node in topology.nodes)
-        return f"node {number} does not exist, this machine has node {have}"
+        return _nonexistent(number, topology)
     if not node.size_bytes:
         return f"node {number} has no memory"
     if number not in topology.allowed_nodes:
@@ -193,13 +211,17 @@ def _clip_size(
 ) -> tuple[int, str]:
     """The bytes per process that fit, and why they are not the published ones (empty when they are).
 
-    `default` has everything on the start node at first, `hard` and `inverse` a share on each node.
+    `default` has everything on the start node at first, `hard` and `inverse` a share on each node. Driven memory lies
+    whole on one node after another: move_pages(2) to a full one fails (ENOMEM).
     """
     free = {node.id: node.free_bytes for node in topology.nodes}
     fullest = min(nodes, key=lambda number: free[number])
     spread_bytes = len(nodes) * free[fullest]
     tightest, room_bytes = fullest, spread_bytes
-    if "default" in request.placements and start is not None and free[start] < spread_bytes:
+    if spec.is_driven and start is not None:
+        tightest = min(driving.visited(request.drive, nodes, start), key=lambda number: free[number])
+        room_bytes = free[tightest]
+    elif "default" in request.placements and start is not None and free[start] < spread_bytes:
         tightest, room_bytes = start, free[start]
     fits_bytes = int(room_bytes * USABLE_SHARE) // spec.processes
     if request.size_bytes is not None:
@@ -210,7 +232,7 @@ def _clip_size(
                 f"pass --size {max(fits_bytes >> 20, 1)}M or less, or drop the page cache, which balancing does not "
                 "reclaim: sync; echo 1 > /proc/sys/vm/drop_caches",
             )
-        differs = request.size_bytes != spec.size_bytes
+        differs = request.size_bytes != spec.size_bytes and not spec.is_driven
         return request.size_bytes, _differs("size", spec.size_bytes, request.size_bytes, "asked") if differs else ""
     if fits_bytes >= spec.size_bytes:
         return spec.size_bytes, ""
@@ -259,10 +281,32 @@ def check_request(request: Request) -> None:
         raise UsageError(f"there is no mapping '{request.mapping}'", f"choose from {', '.join(MAPPINGS)}")
     if request.workload == "memset" and "inverse-compat" in request.placements:
         raise UsageError("there is no published inverse of memset", "use --placement inverse")
-    if request.mapping != "one" and request.workload != "memset":
-        raise UsageError(f"--mapping {request.mapping} is for memset alone", "leave it out")
-    if request.workload == FOREIGN:
+    spec = None if request.workload == FOREIGN else catalog.find(request.workload)
+    is_driven = spec is not None and spec.is_driven
+    if request.mapping != "one" and request.workload != "memset" and not is_driven:
+        raise UsageError(f"--mapping {request.mapping} is for memset, pingpong and forktree", "leave it out")
+    drive_request.check(request.drive, spec, request.placements, threads=request.threads)
+    if is_driven:
+        _check_driven(request)
+    if spec is None:
         _check_foreign(request)
+
+
+def _check_driven(request: Request) -> None:
+    """Refuse what driven workloads, unlike the others, do not take."""
+    driver = drive_request.driver_of(request.drive, is_driven=True)
+    balancing = dict(request.knobs).get("numa_balancing", "0")
+    if driver.name != drivers.AUTONUMA and balancing != "0":
+        raise UsageError(
+            f"--balancing {balancing} has the kernel move pages, too, while driver {driver.name} does",
+            "leave it out, or take --driver autonuma",
+        )
+    if request.thp != "default":
+        raise UsageError(f"--thp is not of {request.workload}", "ask for huge pages by --pages thp")
+    if request.drive.route == drive_request.ONE_WAY and request.loops not in (None, 1):
+        raise UsageError("--route one-way is one pass, and --loops asks for more", "leave out --loops")
+    if driver.name == drivers.AUTONUMA and request.loops is not None:
+        raise UsageError("--loops are passes of movers, and driver autonuma has none", "pass --duration")
 
 
 def _check_foreign(request: Request) -> None:
@@ -282,7 +326,13 @@ def _check_foreign(request: Request) -> None:
 
 
 def make_plan(
-    request: Request, spec: Workload | None, topology: Topology, *, emulated: bool, observe: tuple[str, ...] = ()
+    request: Request,
+    spec: Workload | None,
+    topology: Topology,
+    *,
+    emulated: bool,
+    observe: tuple[str, ...] = (),
+    root: Root = LIVE,
 ) -> Plan:
     """Decide a run. `spec` is None for a program of the user's own; `emulated` when the CPUs are.
 
@@ -293,35 +343,27 @@ def make_plan(
     check_request(request)
     nodes = _choose_nodes(request, topology)
     allowed = set(topology.allowed_cpus)
-    cpus = tuple(sorted(cpu for node in topology.nodes if node.id in nodes for cpu in node.cpus if cpu in allowed))
-    if not cpus:
+    own = {cpu for node in topology.nodes if node.id in nodes for cpu in node.cpus if cpu in allowed}
+    if not own:
         raise CannotRun(request.name, (f"node {format_ids(nodes)} has no CPUs that the caller may use",))
+    cpus = tuple(sorted(own | driving.thread_cpus(request.drive, topology)))
     seed = request.seed if request.seed is not None else random.SystemRandom().randrange(2**31)
     start, size_bytes, threads, loops = None, 0, 0, 0
     duration_s, scaled = request.duration_s, []
+    drive = None
     if spec is not None:
         start = _choose_start(request, nodes)
+        if spec.is_driven:
+            drive = driving.decide(request.drive, spec, topology, nodes, start)
         size_bytes, why = _clip_size(request, spec, topology, nodes, start)
-        threads = request.threads if request.threads is not None else spec.threads(len(cpus))
-        if size_bytes < threads * mmap.PAGESIZE:
-            raise UsageError(
-                f"--size {size_bytes} leaves less than a page of {mmap.PAGESIZE} bytes for each of {threads} threads",
-                "ask for more memory, or fewer threads",
-            )
-        # A run that ends by the clock has no number of loops, unless both were asked: then the first to come ends it.
-        by_clock = duration_s is not None and request.loops is None
-        loops = 0 if by_clock else request.loops if request.loops is not None else spec.loops
+        threads = _threads(request, spec, drive, len(cpus))
+        _check_share(size_bytes, threads, drive)
         scaled = [why] if why else []
-        if threads != spec.threads(len(cpus)):
+        if drive is None and threads != spec.threads(len(cpus)):
             scaled.append(_differs("threads", spec.threads(len(cpus)), threads, "asked"))
         _check_binds(request, spec, topology, nodes, size_bytes)
-        if emulated and duration_s is None and request.loops is None:
-            loops, duration_s = 0, GUEST_DURATION_S
-            scaled.append(f"{spec.loops} loops -> {format_seconds(duration_s)} (the CPUs are emulated)")
-        elif by_clock:
-            scaled.append(f"{spec.loops} loops -> {format_seconds(duration_s or 0)} (asked)")
-        elif loops != spec.loops:
-            scaled.append(_differs("loops", spec.loops, loops, "asked"))
+        loops, duration_s, told = _extent(request, spec, drive, emulated=emulated)
+        scaled += told
     return Plan(
         argv=request.argv,
         workload=request.workload,
@@ -342,13 +384,72 @@ def make_plan(
         interval_s=request.interval_s,
         sample_pages=request.sample_pages or (GUEST_SAMPLE_PAGES if emulated else SAMPLE_PAGES),
         seed=seed,
-        driver="autonuma",
-        knobs=request.knobs,
+        driver=drivers.AUTONUMA if drive is None else drive.driver,
+        knobs=() if request.no_tune else _knobs(request, drive, topology, size_bytes, start, root=root),
         observe=observe,
         order=_trial_order(request, observe, seed),
         published=_is_published(request, spec) and not scaled,
         scaled=tuple(scaled),
+        drive=drive,
     )
+
+
+def _threads(request: Request, spec: Workload, drive: Drive | None, cpus: int) -> int:
+    """Threads of each process; where it is driven, its movers."""
+    if drive is not None and not drivers.find(drive.driver).has_movers:
+        return 0
+    return request.threads if request.threads is not None else spec.threads(cpus)
+
+
+def _check_share(size_bytes: int, threads: int, drive: Drive | None) -> None:
+    """Refuse memory of which some thread would have no page."""
+    page_bytes = mmap.PAGESIZE if drive is None else driving.unit_bytes(drive.mover.pages)
+    if size_bytes < max(threads, 1) * page_bytes:
+        raise UsageError(
+            f"--size {size_bytes} leaves less than a page of {page_bytes} bytes for each of {threads} threads",
+            "ask for more memory, or fewer threads",
+        )
+
+
+def _extent(
+    request: Request, spec: Workload, drive: Drive | None, *, emulated: bool
+) -> tuple[int, float | None, list[str]]:
+    """Loops (0: by the clock alone), duration, and what of that is not the workload's own.
+
+    Where both were asked the first to come ends it. A driven workload is not told what was asked: it has no published
+    numbers.
+    """
+    asked = [] if drive else ["asked"]
+    if drive is not None and drive.mover.route == drive_request.ONE_WAY:
+        return 1, request.duration_s, []
+    if drive is not None and drive.driver == drivers.AUTONUMA:
+        return 0, request.duration_s or driving.BALANCING_S, []
+    if emulated and request.duration_s is None and request.loops is None:
+        told = f"{spec.loops} loops -> {format_seconds(spec.emulated_s)} (the CPUs are emulated)"
+        return 0, spec.emulated_s, [told]
+    if request.duration_s is not None and request.loops is None:
+        return (
+            0,
+            request.duration_s,
+            [f"{spec.loops} loops -> {format_seconds(request.duration_s)} ({why})" for why in asked],
+        )
+    loops = spec.loops if request.loops is None else request.loops
+    return (
+        loops,
+        request.duration_s,
+        [_differs("loops", spec.loops, loops, why) for why in asked if loops != spec.loops],
+    )
+
+
+def _knobs(
+    request: Request, drive: Drive | None, topology: Topology, size_bytes: int, start: int | None, *, root: Root
+) -> tuple[tuple[str, str], ...]:
+    """The knobs that the driver needs, and those that were asked for."""
+    if drive is None or start is None:
+        needed = dict(drivers.find(drivers.AUTONUMA).knobs)
+    else:
+        needed = driving.knobs(drive, topology, size_bytes, start, root)
+    return tuple({**needed, **dict(request.knobs)}.items())
 
 
 def _check_binds(request: Request, spec: Workload, topology: Topology, nodes: tuple[int, ...], size_bytes: int) -> None:

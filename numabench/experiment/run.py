@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from numabench import process, store
+from numabench.drivers import catalog as drivers
 from numabench.errors import CannotRun, NumabenchError, ResultError
+from numabench.experiment import drive as driving
 from numabench.experiment.plan import FOREIGN, Plan
 from numabench.experiment.trial import run_trial
-from numabench.host import knobs, libnuma
+from numabench.host import cpuset, knobs, libnuma
 from numabench.host.root import LIVE, Root
 from numabench.observe import kernel_symbols
 from numabench.observe.capture import Nothing, Observer
@@ -56,13 +58,14 @@ def run_plan(
     every whole trial at any moment; knobs are back to what they were when this returns or raises. Raises `ResultError`
     for a directory that cannot be written, `CannotRun` where something is found missing.
     """
-    subjects = _subjects(plan, topology)
+    subjects = _subjects(plan, topology, root)
     writer = store.create(results_dir, run_id)
     progress.say(f"results: {writer.path}")
     ending = {"status": "failed", "message": "it ended before its last trial"}
     applied = knobs.apply(dict(plan.knobs), root=root, on_write=progress.say)
     try:
         knobs.recover(root, on_write=progress.say)
+        cpuset.recover(root)
         with applied, libnuma.kept_from_balancing():
             remarks = observe.choice.remarks if observe else ()
             writer.write_run(
@@ -145,22 +148,28 @@ def _run_record(
         },
         "plan": plan.to_json(),
         "knobs": [write.to_json() for write in applied.writes],
-        "notes": [
-            {"code": "scaled", "message": text, "remedy": "not to be compared with published numbers"}
-            for text in plan.scaled
-        ]
+        "notes": [{"code": "scaled", "message": text, "remedy": _scaled_remedy(plan)} for text in plan.scaled]
         + [asdict(remark) for remark in remarks],
     }
 
 
-def _subjects(plan: Plan, topology: Topology) -> list[Subject]:
+def _scaled_remedy(plan: Plan) -> str:
+    if plan.drive is not None:
+        return "ask for what is meant: --size, --loops, --duration"
+    return "not to be compared with published numbers"
+
+
+def _subjects(plan: Plan, topology: Topology, root: Root) -> list[Subject]:
     """What each trial is to start, made before anything runs: what is missing for the last is told before the first."""
     if plan.workload == FOREIGN:
         process.require_program(plan.command[0])
         return [_foreign(plan, placement, topology) for placement, _ in plan.order]
+    if plan.drive is not None:
+        driving.require(plan.drive, root)
+    mems = plan.nodes if plan.driver == drivers.CPUSET else ()
     binary = str(build.build(plan.workload))
     return [
-        OwnWorkload(plan.workload, [binary, *_workload_options(plan, placement)], plan.cpus)
+        OwnWorkload(plan.workload, [binary, *_workload_options(plan, placement)], plan.cpus, mems=mems)
         for placement, _ in plan.order
     ]
 
@@ -181,17 +190,19 @@ def _foreign(plan: Plan, placement: str, topology: Topology) -> ForeignProgram:
 
 
 def _workload_options(plan: Plan, placement: str) -> list[str]:
-    options = {
+    """The options of docs/workload-protocol.md."""
+    options: dict[str, str | int | None] = {
         "--nodes": ",".join(map(str, plan.nodes)),
         "--placement": placement,
         "--size": plan.size_bytes,
-        "--threads": plan.threads,
+        "--threads": plan.threads or None,
         "--loops": plan.loops,
         "--duration-ms": None if plan.duration_s is None else round(plan.duration_s * 1000),
         "--start-node": plan.start_node if placement == "default" else None,
-        "--thp": plan.thp,
-        "--mapping": plan.mapping if plan.workload == "memset" else None,
+        "--thp": plan.thp if plan.drive is None else None,
+        "--mapping": plan.mapping if plan.workload == "memset" or plan.drive else None,
         "--interval-ms": max(round(plan.interval_s * 1000), 1),
         "--seed": plan.seed,
+        **(driving.options(plan.drive) if plan.drive else {}),
     }
     return [str(word) for option, value in options.items() if value is not None for word in (option, value)]

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 _DEBUGFS = "/sys/kernel/debug"
 _BALANCING = f"{_DEBUGFS}/sched/numa_balancing"
-_THP = "/sys/kernel/mm/transparent_hugepage"
+THP = "/sys/kernel/mm/transparent_hugepage"
+_NODES = "/sys/devices/system/node"
+# Pools of hugetlb pages, by node: node0-hugepages-2048kB.
+_POOL = re.compile(r"(?:hugetlb\.)?(node\d{1,5})-(hugepages-\d{1,10}kB)")
+_LARGE_FOLIOS_KIB = (16, 32, 64, 128, 256, 512, 1024)
 _RUN_AS_ROOT = "run as root, or pass --no-tune"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -78,10 +82,20 @@ KNOBS = (
     _sysctl("vm.swappiness", "anonymous memory against page cache in reclaim"),
     _sysctl("vm.compaction_proactiveness", "how eagerly memory is compacted, which migrates pages"),
     _sysctl("vm.overcommit_memory", "whether mappings are promised without memory"),
-    Knob("thp.enabled", "thp_enabled", (f"{_THP}/enabled",), "where transparent huge pages are used"),
-    Knob("thp.defrag", "thp_defrag", (f"{_THP}/defrag",), "whether a fault waits for compaction"),
-    Knob("thp.khugepaged_defrag", "khugepaged_defrag", (f"{_THP}/khugepaged/defrag",), "whether khugepaged compacts"),
-    Knob("ksm.run", "ksm_run", ("/sys/kernel/mm/ksm/run",), "whether equal pages are merged"),
+    Knob("thp.enabled", "thp_enabled", (f"{THP}/enabled",), "where transparent huge pages are used", is_settable=True),
+    *(
+        Knob(
+            f"thp.hugepages-{size_kib}kB",
+            f"hugepages-{size_kib}kB",
+            (f"{THP}/hugepages-{size_kib}kB/enabled",),
+            f"where folios of {size_kib} KiB are used",
+            is_settable=True,
+        )
+        for size_kib in _LARGE_FOLIOS_KIB
+    ),
+    Knob("thp.defrag", "thp_defrag", (f"{THP}/defrag",), "whether a fault waits for compaction"),
+    Knob("thp.khugepaged_defrag", "khugepaged_defrag", (f"{THP}/khugepaged/defrag",), "whether khugepaged compacts"),
+    Knob("ksm.run", "ksm_run", ("/sys/kernel/mm/ksm/run",), "whether equal pages are merged", is_settable=True),
     Knob(
         "ksm.merge_across_nodes",
         "merge_across_nodes",
@@ -133,6 +147,12 @@ def find(name: str) -> Knob:
     for knob in KNOBS:
         if knob.is_settable and name in (knob.name, knob.alias):
             return knob
+    if pool := _POOL.fullmatch(name):
+        node, size = pool.groups()
+        path = f"{_NODES}/{node}/hugepages/{size}/nr_hugepages"
+        return Knob(
+            f"hugetlb.{node}-{size}", f"{node}-{size}", (path,), "how many the node's pool has", is_settable=True
+        )
     known = ", ".join(knob.alias for knob in KNOBS if knob.is_settable)
     raise UsageError(f"there is no knob '{name}' that a run may set", f"there are {known}")
 
@@ -168,7 +188,7 @@ class Applied:
     def __init__(self, wanted: Mapping[str, str], root: Root, state_dir: Path, on_write: Callable[[str], None]) -> None:
         order = {knob.name: index for index, knob in enumerate(KNOBS)}
         found = ((find(name), value) for name, value in wanted.items())
-        self._wanted = sorted(found, key=lambda entry: order[entry[0].name])
+        self._wanted = sorted(found, key=lambda entry: order.get(entry[0].name, -1))
         self._root, self._state_dir, self._on_write = root, state_dir, on_write
         self._journal = Journal(state_dir)
         self._stack = contextlib.ExitStack()

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING
 
 from numabench.errors import ResultError
 from numabench.fields import DAMAGED, Fields, parse
-from numabench.record import KILLED, RUNNING, Ending, KnobRestore, KnobWrite, Listed, Machine, Note, Plan, Run, Trial
+from numabench.record import (
+    KILLED,
+    RUNNING,
+    Ending,
+    FamilyPlan,
+    KnobRestore,
+    KnobWrite,
+    Listed,
+    Machine,
+    MoverPlan,
+    Note,
+    Plan,
+    Run,
+    Trial,
+    VictimPlan,
+)
 from numabench.store.files import END_FILE, KIND, RUN_FILE, SCHEMA_VERSION, TRIALS
 from numabench.store.living import is_locked
 from numabench.store.trials import read_bytes, read_trial
@@ -143,6 +158,41 @@ def _read_plan(plan: Fields) -> Plan:
         seed=plan.optional_integer("seed"),
         scaled=tuple(plan.texts("scaled")),
         knobs=None if plan.fields.get("knobs") is None else plan.texts_by_name("knobs"),
+        mover=_read_mover_plan(plan.optional_object("mover")),
+        victims=_read_victim_plan(plan.optional_object("victims")),
+        verify=plan.fields.get("verify") is True,
+        obstacles=plan.counts("obstacles"),
+        family=_read_family_plan(plan.optional_object("family")),
+    )
+
+
+def _read_mover_plan(mover: Fields | None) -> MoverPlan | None:
+    if mover is None:
+        return None
+    return MoverPlan(
+        mover=mover.text("mover"),
+        flags=tuple(mover.texts("flags")),
+        batch=mover.optional_count("batch"),
+        order=mover.text("order"),
+        pages=mover.text("pages"),
+        mover_on=mover.text("mover_on"),
+        route=mover.text("route"),
+        retries=mover.count("retries"),
+        sharing=mover.text("sharing"),
+    )
+
+
+def _read_victim_plan(victims: Fields | None) -> VictimPlan | None:
+    if victims is None:
+        return None
+    return VictimPlan(victims.count("count"), victims.text("access"), victims.text("pattern"), victims.text("on"))
+
+
+def _read_family_plan(family: Fields | None) -> FamilyPlan | None:
+    if family is None:
+        return None
+    return FamilyPlan(
+        family.count("depth"), family.count("fanout"), family.text("mover_at"), tuple(family.texts("churn"))
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from numabench.errors import ResultError
 from numabench.fields import DAMAGED, Fields, parse
 from numabench.record import (
+    WORKER,
     Clock,
     DataCheck,
     MemorySlice,
@@ -20,6 +21,7 @@ from numabench.record import (
     Trial,
     WorkloadThread,
 )
+from numabench.store.driven import read_family, read_mover, read_victim, read_wrong_word
 from numabench.store.files import EVENTS_FILE, SAMPLES_FILE, TRIAL_FILE
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def read_trial(directory: Path, nodes: int) -> Trial:
     sampler = trial.object("sampler")
     counters = trial.object("counters")
     observed = trial.optional_object("observe")
+    family = trial.optional_object("family")
+    unit_bytes, unit_pages = _read_unit(trial.object("workload"))
     return Trial(
         index=trial.count("index"),
         placement=trial.text("placement"),
@@ -50,7 +54,12 @@ def read_trial(directory: Path, nodes: int) -> Trial:
         ),
         threads=tuple(
             WorkloadThread(
-                row.count("thread"), row.count("pid"), row.count("tid", 0), row.text("name", ""), row.text("policy", "")
+                row.count("thread"),
+                row.count("pid"),
+                row.count("tid", 0),
+                row.text("name", ""),
+                row.text("policy", ""),
+                row.text("role", WORKER),
             )
             for row in trial.rows("threads")
         ),
@@ -71,7 +80,24 @@ def read_trial(directory: Path, nodes: int) -> Trial:
         samples=_read_samples(directory / SAMPLES_FILE, trial, nodes + 1),
         knobs=trial.texts_by_name("knobs"),
         observed=None if observed is None else _read_observed(directory, trial, observed),
+        movers=tuple(read_mover(row) for row in trial.rows("movers")),
+        victims=tuple(read_victim(row) for row in trial.rows("victims")),
+        wrong_words=tuple(read_wrong_word(row) for row in trial.rows("wrong_words")),
+        family=None if family is None else read_family(family),
+        unit_bytes=unit_bytes,
+        unit_pages=unit_pages,
     )
+
+
+def _read_unit(start: Fields) -> tuple[int | None, int | None]:
+    """The page that movers count in: its bytes, and how many base pages it is."""
+    unit_bytes = start.object("driver").optional_count("unit_bytes")
+    if unit_bytes is None:
+        return None, None
+    page_bytes = start.count("page_bytes")
+    if not page_bytes or not unit_bytes or unit_bytes % page_bytes:
+        start.wrong("driver.unit_bytes", "a number of whole pages")
+    return unit_bytes, unit_bytes // page_bytes
 
 
 def _read_observed(directory: Path, trial: Fields, observed: Fields) -> Observed:

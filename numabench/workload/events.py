@@ -13,8 +13,16 @@ MAX_OUTPUT_BYTES = 256 << 20
 
 Event = dict[str, Any]
 
+# A value's kind: a type, an object's keys with their kinds, a list of these, or any of some.
+Kind = Any
+_CALL_KEYS = dict.fromkeys(("thread", "begin_ns", "end_ns", "from", "to"), int)
+HISTOGRAM: Kind = {"min": int, "max": int, "sum": int, "counts": [list]}
+DIRECTIONS: Kind = [{"from": int, "to": int, "pages": int, "calls": int, "busy_ns": int, "latency": HISTOGRAM}]
+ACCESSES: Kind = [{"t_ns": int, "ns": int, "page": int, "write": int}]
+CALL: Kind = (_CALL_KEYS, type(None))
+
 # What the harness reads of each event; numbers are never negative.
-_REQUIRED: dict[str, dict[str, type]] = {
+_REQUIRED: dict[str, dict[str, Kind]] = {
     "start": {"pid": int, "processes": int},
     "slice": {"pid": int, "addr": int, "bytes": int, "threads": list},
     "thread": {"pid": int, "tid": int, "thread": int, "name": str},
@@ -24,6 +32,25 @@ _REQUIRED: dict[str, dict[str, type]] = {
     "stop": {"pid": int, "t_ns": int},
     "done": {"pid": int, "thread": int, "bytes": int, "elapsed_ns": int, "cpu_ns": int},
     "check": {"pid": int, "bytes": int, "wrong": int},
+    "mover": {
+        **dict.fromkeys(("pid", "thread", "passes", "calls", "positive", "requested", "confirmed", "already"), int),
+        **dict.fromkeys(("retried", "left", "asked_again", "query_ns", "elapsed_ns", "cpu_ns"), int),
+        "call_errors": dict,
+        "status": dict,
+        "directions": DIRECTIONS,
+    },
+    "victim": {
+        **dict.fromkeys(("pid", "thread", "accesses", "elapsed_ns", "cpu_ns", "clock_ns", "checked", "wrong"), int),
+        "latency": HISTOGRAM,
+        "longest": ACCESSES,
+    },
+    "wrong": {
+        **dict.fromkeys(("pid", "thread", "t_ns", "addr", "page", "offset", "expected", "found"), int),
+        "kind": str,
+        "call": CALL,
+    },
+    "family": {**dict.fromkeys(("pid", "processes", "depth", "fanout", "vmas_per_page"), int), "chain": list},
+    "churn": dict.fromkeys(("forks", "mremaps", "splits", "writes"), int),
     "error": {"message": str},
 }
 
@@ -71,12 +98,22 @@ class EventReader:
         )
 
 
-def _is_of(value: object, kind: type) -> bool:
+def _is_of(value: object, kind: Kind) -> bool:
     """Whether a value is of a kind; numbers, also those in lists and objects, are whole and from 0 to 2^63 - 1."""
+    if isinstance(kind, tuple):
+        return any(_is_of(value, one) for one in kind)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_is_of(value.get(key), inner) for key, inner in kind.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_of(item, kind[0]) for item in value)
+    return _is_simple(value, kind)
+
+
+def _is_simple(value: object, kind: type) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
     if kind is dict:
-        return isinstance(value, dict) and all(_is_of(count, int) for count in value.values())
+        return isinstance(value, dict) and all(_is_simple(count, int) for count in value.values())
     if kind is list:
-        return isinstance(value, list) and all(_is_of(number, int) for number in value)
+        return isinstance(value, list) and all(_is_simple(number, int) for number in value)
     return isinstance(value, kind)

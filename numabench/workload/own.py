@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numabench import signals
 from numabench.errors import CannotRun, WorkloadError
+from numabench.host import cpuset
 from numabench.process import Process, describe_exit
 from numabench.workload.events import Event, EventReader
 from numabench.workload.launch import launch_pinned
@@ -30,10 +31,11 @@ class OwnWorkload:
 
     memory_changes = False
 
-    def __init__(self, name: str, argv: Sequence[str], cpus: Sequence[int]) -> None:
+    def __init__(self, name: str, argv: Sequence[str], cpus: Sequence[int], *, mems: Sequence[int] = ()) -> None:
+        """`mems` are the nodes of a cpuset of its own that it enters before it begins; none: it stays in ours."""
         self.name = name
         self.argv = tuple(argv)
-        self._cpus = tuple(cpus)
+        self._cpus, self._mems = tuple(cpus), tuple(mems)
         self._reader = EventReader(name)
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._last = "none"
@@ -47,7 +49,7 @@ class OwnWorkload:
         self._out, out_end = self._pipe()
         self._ready, ready_end = self._pipe()
         go_end, self._go = self._pipe(keep=1)
-        argv = [*self.argv, "--ready-fd", str(ready_end), "--go-fd", str(go_end)]
+        argv = self._confined([*self.argv, "--ready-fd", str(ready_end), "--go-fd", str(go_end)])
         err = self._stderr.fileno()
         passed = (ready_end, go_end)
         try:
@@ -56,6 +58,13 @@ class OwnWorkload:
         finally:
             for end in (out_end, ready_end, go_end):
                 os.close(end)
+
+    def _confined(self, argv: list[str]) -> list[str]:
+        """The command in a cpuset of its own, where it is to have one; the cpuset goes when it is closed."""
+        if not self._mems:
+            return argv
+        own = self._stack.enter_context(cpuset.confined(self._mems, self._cpus))
+        return own.entering([*argv, "--cpuset-mems", str(own.mems_file)])
 
     def _pipe(self, keep: int = 0) -> tuple[int, int]:
         ends = os.pipe()
@@ -184,7 +193,16 @@ class OwnWorkload:
             if checks
             else None,
             "first_touch": _added(self._events["first_touch"]),
+            "movers": self._events["mover"],
+            "victims": self._events["victim"],
+            "wrong_words": self._events["wrong"],
+            "family": self._family(),
         }
+
+    def _family(self) -> Event | None:
+        """What it said of the processes that inherit its memory, and of what they did."""
+        family = self._first("family")
+        return None if family is None else {**(self._first("churn") or {}), **family}
 
     def output(self) -> bytes:
         """Every byte it printed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import driven_run
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +57,31 @@ def test_a_flood_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WorkloadError, match="more than 1 MiB"):
         for _ in range(3 << 20):
             reader.feed(b'{"event": "interval"}\n' * 1000)
+
+
+def told(line: dict[str, object]) -> list[dict[str, object]]:
+    return EventReader("pingpong").feed(json.dumps(line).encode() + b"\n")
+
+
+def test_the_lines_of_movers_and_victims_are_events() -> None:
+    lines = [driven_run.mover(0), driven_run.victim(), driven_run.wrong_word(), driven_run.wrong_word(call=None)]
+    lines += [driven_run.FAMILY, {"event": "churn", "forks": 1, "mremaps": 2, "splits": 3, "writes": 4}]
+    for line in lines:
+        assert told(line) == [line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        driven_run.mover(0, left=-1),
+        driven_run.mover(0, status={"EBUSY": "some"}),
+        driven_run.mover(0, directions=[{"from": 0, "to": 1}]),
+        driven_run.victim(latency={"min": 1, "max": 2, "sum": 3, "counts": [1]}),
+        driven_run.victim(longest=[{"t_ns": 1}]),
+        driven_run.wrong_word(call={"thread": 1}),
+        driven_run.FAMILY | {"chain": ["one"]},
+    ],
+)
+def test_a_line_of_a_mover_or_victim_that_lacks_something_is_the_workloads_failure(line: dict[str, object]) -> None:
+    with pytest.raises(WorkloadError, match="not an event"):
+        told(line)

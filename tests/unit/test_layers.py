@@ -23,7 +23,7 @@ LAYERS = (
     ("store",),
     ("record",),
     ("fields",),
-    ("workload", "perf"),
+    ("drivers", "workload", "perf"),
     ("host",),
     ("reaper",),
     ("process",),
@@ -62,6 +62,7 @@ NOT_FOR_HELP = (
     "numabench.experiment",
     "numabench.host",
     "numabench.workload",
+    "numabench.drivers",
     "numabench.lab",
 )
 

@@ -1,0 +1,1 @@
+"""What migrates pages, and why it cannot do so here."""
