@@ -12,6 +12,8 @@ MEASURE, WARM_UP = "measure", "warmup"
 # Before the name of what a pass observes: `observe:cpu`.
 OBSERVE = "observe:"
 KILLED = "killed"
+# Drivers that are unlike the others: no call of ours, no call at all, and one that places pages anew.
+AUTONUMA, NULL, HOME_NODE = "autonuma", "null", "home-node"
 WORKER, MOVER, VICTIM = "worker", "mover", "victim"
 RUNNING = "running"
 
@@ -79,6 +81,11 @@ class Plan:
     verify: bool = False
     obstacles: dict[str, int] = field(default_factory=dict)
     family: FamilyPlan | None = None
+
+    @property
+    def has_movers(self) -> bool:
+        """Whether movers called a driver; else the kernel was to migrate by itself."""
+        return self.driver != AUTONUMA
 
 
 @dataclass(frozen=True)
@@ -241,13 +248,28 @@ class MoverWork:
 
 
 @dataclass(frozen=True)
+class MoverCall:
+    """A mover's call: by which thread, from when to when, and between which nodes."""
+
+    thread: int
+    begin_ns: int
+    end_ns: int
+    source: int
+    target: int
+
+
+@dataclass(frozen=True)
 class LongAccess:
-    """One of a victim's longest accesses: `t_ns` is its end, `page` the base page's number in the memory."""
+    """One of a victim's longest accesses: `t_ns` is its end, `page` the base page's number in the memory.
+
+    `call` is the last mover's call that covered the page, None where there was none or it was not recorded.
+    """
 
     t_ns: int
     ns: int
     page: int
     is_write: bool
+    call: MoverCall | None = None
 
 
 @dataclass(frozen=True)
@@ -267,17 +289,6 @@ class VictimWork:
     longest: tuple[LongAccess, ...]
     checked: int
     wrong: int
-
-
-@dataclass(frozen=True)
-class MoverCall:
-    """A mover's call: by which thread, from when to when, and between which nodes."""
-
-    thread: int
-    begin_ns: int
-    end_ns: int
-    source: int
-    target: int
 
 
 @dataclass(frozen=True)

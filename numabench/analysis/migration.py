@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from numabench.analysis.missing import Missing
+from numabench.analysis.moves import Moves, moves
+from numabench.record import HOME_NODE
 from numabench.units import BYTES_PER_MB, NS_PER_S
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ FIRST_SHARE, LAST_SHARE = 0.01, 0.99
 AGREE_SHARE = 0.05
 AGREE_PAGES = 512
 
-AUTONUMA = "autonuma"
 MISPLACED = "numa_pages_migrated"
 ALL_REASONS = "pgmigrate_success"
 
@@ -44,7 +45,7 @@ class KernelCount:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The kernel counted `kernel_pages`, of which `confirmed_pages` were found on another node at the end."""
+    """The kernel counted `kernel_pages`, of which `confirmed_pages` were found moved."""
 
     kernel_pages: int
     confirmed_pages: int
@@ -57,13 +58,16 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Counts:
-    """The three counts of one trial, in pages, and whether they agree.
+    """The three counts of one trial, in base pages, and whether they agree.
 
-    `confirmed` is net: a page that went there and back is not in it, one that went by a detour is in it once.
+    `net` are the pages that at the end are on another node than at READY: a page that went there and back is not in it,
+    one that went by a detour is in it once, and so is `by_pair`. With automatic balancing `confirmed` is the same; with
+    movers it is gross: every time that a page was found on its target.
     """
 
     requested: int | Missing
     confirmed: int | Missing
+    net: int | Missing
     confirmed_bytes: int | Missing
     by_pair: tuple[tuple[tuple[int, int], int], ...]
     unknown: int
@@ -126,21 +130,30 @@ def _demoted(trial: Trial) -> int | Missing:
 def counts(run: Run, trial: Trial) -> Counts:
     """The three counts of a trial."""
     kernel = kernel_count(trial)
-    confirmed: int | Missing = Missing(_why_not_confirmed(trial))
-    if trial.pages is not None:
-        confirmed = sum(trial.pages.moved.values())
-    asked_nothing = "automatic balancing asks for no page, it moves those that it finds misplaced"
+    net: int | Missing = Missing(_why_not_confirmed(trial)) if trial.pages is None else sum(trial.pages.moved.values())
+    requested: int | Missing = Missing("automatic balancing asks for no page, it moves those that it finds misplaced")
+    confirmed = net
+    if run.planned.has_movers:
+        moved = moves(trial)
+        requested = moved if isinstance(moved, Missing) else moved.requested.pages
+        confirmed = moved if isinstance(moved, Missing) else moved.confirmed.pages
     return Counts(
-        requested=Missing(
-            asked_nothing if run.planned.driver == AUTONUMA else "the driver did not record what it asked for"
-        ),
+        requested=requested,
         confirmed=confirmed,
+        net=net,
         confirmed_bytes=confirmed if isinstance(confirmed, Missing) else confirmed * run.page_bytes,
         by_pair=() if trial.pages is None else tuple(sorted(trial.pages.moved.items())),
         unknown=0 if trial.pages is None else trial.pages.unknown,
         kernel=kernel,
-        disagreement=_disagreement(kernel, confirmed),
+        disagreement=_disagreement(_counted(run, kernel), confirmed),
     )
+
+
+def _counted(run: Run, kernel: KernelCount) -> int | Missing:
+    """What the kernel counted of the driver's doing; of balancing on a kernel without reasons, all."""
+    if run.planned.driver == HOME_NODE:
+        return Missing("pages are placed anew, and not migrated")
+    return kernel.total if run.planned.has_movers or isinstance(kernel.misplaced, Missing) else kernel.misplaced
 
 
 def _why_not_confirmed(trial: Trial) -> str:
@@ -149,8 +162,7 @@ def _why_not_confirmed(trial: Trial) -> str:
     return "its pages could not be asked for both before and after"
 
 
-def _disagreement(kernel: KernelCount, confirmed: int | Missing) -> Disagreement | None:
-    counted = kernel.total if isinstance(kernel.misplaced, Missing) else kernel.misplaced
+def _disagreement(counted: int | Missing, confirmed: int | Missing) -> Disagreement | None:
     if isinstance(counted, Missing) or isinstance(confirmed, Missing):
         return None
     if abs(counted - confirmed) <= max(AGREE_SHARE * max(counted, confirmed), AGREE_PAGES):
@@ -158,9 +170,20 @@ def _disagreement(kernel: KernelCount, confirmed: int | Missing) -> Disagreement
     return Disagreement(counted, confirmed)
 
 
+def rate(run: Run, trial: Trial) -> float | None:
+    """Confirmed MB/s: of movers by their own clocks, else in the window of `throughput`. None where it is not known."""
+    moved = moves(trial) if run.planned.has_movers else None
+    if isinstance(moved, Moves):
+        return None if isinstance(moved.mb_per_s, Missing) else moved.mb_per_s
+    found = throughput(run, trial)
+    return None if isinstance(found, Missing) else found.mb_per_s
+
+
 def throughput(run: Run, trial: Trial) -> Throughput | Missing:
-    """How fast a trial's pages moved."""
-    go_ns, confirmed = trial.clock.go_ns, counts(run, trial).confirmed
+    """How fast a trial's pages moved, by balancing; movers have clocks of their own (`moves`)."""
+    if run.planned.has_movers:
+        return Missing("movers have clocks of their own")
+    go_ns, confirmed = trial.clock.go_ns, counts(run, trial).net
     if isinstance(confirmed, Missing):
         return confirmed
     if confirmed == 0:
@@ -202,11 +225,14 @@ def _window(series: list[tuple[int, int]], go_ns: int, moved_bytes: int) -> Thro
     )
 
 
-def migrated_rates(trial: Trial) -> tuple[tuple[float, float], ...]:
-    """The kernel's pages per second between each two samples, as (seconds since GO at their end, rate)."""
+def migrated_rates(trial: Trial, counter: str = MISPLACED) -> tuple[tuple[float, float], ...]:
+    """The kernel's pages per second between each two samples, as (seconds since GO at their end, rate).
+
+    By `counter`: numa_pages_migrated, or pgmigrate_success.
+    """
     if trial.clock.go_ns is None:
         return ()
-    known = [(sample.t_ns, sample.vmstat[MISPLACED]) for sample in trial.samples if MISPLACED in sample.vmstat]
+    known = [(sample.t_ns, sample.vmstat[counter]) for sample in trial.samples if counter in sample.vmstat]
     return tuple(
         ((late_ns - trial.clock.go_ns) / NS_PER_S, (late - early) * NS_PER_S / (late_ns - early_ns))
         for (early_ns, early), (late_ns, late) in pairwise(known)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.analysis.missing import Missing
+from numabench.analysis.moves import moves
 from numabench.analysis.spread import Spread, spread
-from numabench.units import GIB, NS_PER_S
+from numabench.units import BYTES_PER_MB, GIB, NS_PER_S
 
 if TYPE_CHECKING:
     from numabench.record import Run, Trial
@@ -24,7 +25,14 @@ class PlacementScore:
 
 
 def seconds_per_gib(trial: Trial) -> float | Missing:
-    """Seconds from GO to the last thread's end per GiB stored by all threads, also where a run stops by duration."""
+    """Seconds from GO to the last thread's end per GiB stored by all threads, also where a run stops by duration.
+
+    Of a trial with movers per GiB that they moved, by their own clocks.
+    """
+    if trial.movers:
+        moved = moves(trial)
+        rate = moved if isinstance(moved, Missing) else moved.mb_per_s
+        return rate if isinstance(rate, Missing) else GIB / BYTES_PER_MB / rate
     if not trial.done:
         return Missing("the workload does not say what it stored")
     stored_bytes = sum(work.stored_bytes for work in trial.done)

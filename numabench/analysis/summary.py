@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numabench.analysis import convergence, costs, migration, residency, score, trial_findings, verdict
+from numabench.analysis import convergence, costs, migration, moves, residency, score, trial_findings, verdict
 from numabench.analysis.missing import Missing
 from numabench.analysis.spread import Spread, spread
 from numabench.units import NS_PER_S
@@ -13,13 +13,14 @@ from numabench.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numabench.analysis.moves import Moves
     from numabench.analysis.observed import Observation
-    from numabench.record import Run, Trial
+    from numabench.record import Latency, Run, Trial
 
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """What one trial showed."""
+    """What one trial showed. `mb_per_s` is None where it is not known or only a lower bound is."""
 
     trial: Trial
     elapsed_s: float | Missing
@@ -32,6 +33,9 @@ class TrialSummary:
     costs: tuple[costs.Cost, ...]
     scan_passes: float | Missing
     seconds_per_gib: float | Missing
+    moves: Moves | Missing
+    stall: Latency | Missing
+    mb_per_s: float | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class PlacementSummary:
         """The trial to show where only one can be: of the middle rate, else of the middle number."""
         if not self.trials:
             return None
-        rated = [(rate, summary) for summary in self.trials if (rate := summary_rate(summary)) is not None]
+        rated = [(rate, summary) for summary in self.trials if (rate := summary.mb_per_s) is not None]
         if rated:
             return sorted(rated, key=lambda pair: pair[0])[(len(rated) - 1) // 2][1]
         return self.trials[(len(self.trials) - 1) // 2]
@@ -64,11 +68,6 @@ class Summary:
     placements: tuple[PlacementSummary, ...]
     scores: tuple[score.PlacementScore, ...]
     verdict: verdict.Verdict
-
-
-def summary_rate(summary: TrialSummary) -> float | None:
-    """A trial's MB/s, None where it is not known or only a lower bound is."""
-    return None if isinstance(summary.throughput, Missing) else summary.throughput.mb_per_s
 
 
 def summarize(run: Run, observations: Sequence[Observation] = ()) -> Summary:
@@ -95,6 +94,9 @@ def _summarize_trial(run: Run, trial: Trial) -> TrialSummary:
         costs=costs.costs(run, trial),
         scan_passes=trial_findings.scan_passes(run, trial),
         seconds_per_gib=score.seconds_per_gib(trial),
+        moves=moves.moves(trial),
+        stall=moves.stall(trial),
+        mb_per_s=migration.rate(run, trial),
     )
 
 
@@ -104,7 +106,7 @@ def _summarize_placement(name: str, trials: tuple[TrialSummary, ...]) -> Placeme
         placement=name,
         trials=own,
         confirmed_bytes=_spread(summary.counts.confirmed_bytes for summary in own),
-        mb_per_s=spread(rate for summary in own if (rate := summary_rate(summary)) is not None),
+        mb_per_s=spread(rate for summary in own if (rate := summary.mb_per_s) is not None),
         seconds_per_gib=_spread(summary.seconds_per_gib for summary in own),
     )
 

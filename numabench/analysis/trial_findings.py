@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.analysis import convergence, migration
+from numabench.analysis.driven_findings import check_moves
 from numabench.analysis.finding import BIASES, INVALID, Finding
 from numabench.analysis.missing import Missing
 from numabench.units import NS_PER_S
@@ -54,7 +55,7 @@ def scan_passes(run: Run, trial: Trial) -> float | Missing:
 
 def _check_free_placement(run: Run, trial: Trial) -> Iterator[Finding]:
     """A trial that balancing was free to arrange."""
-    if trial.placement in {"hard", "inverse", "inverse-compat"}:
+    if run.planned.has_movers or trial.placement in {"hard", "inverse", "inverse-compat"}:
         return
     residency = convergence.page_residency(trial, run.nodes)
     settled = False
@@ -177,7 +178,10 @@ def _check_counts(run: Run, trial: Trial) -> Iterator[Finding]:
     if disagreement is None:
         return
     counted, confirmed = disagreement.kernel_pages, disagreement.confirmed_pages
-    if disagreement.is_kernel_more:
+    if run.planned.has_movers:
+        cause = f"the kernel counted {counted:,} pages, and the movers confirmed {confirmed:,}"
+        remedy = "see what else migrates (compaction, another process), or whether pages are no longer where they were"
+    elif disagreement.is_kernel_more:
         cause = (
             f"the kernel counted {counted:,} pages, {confirmed:,} of the workload's ended elsewhere: others went to "
             "and fro, or belong to other processes"
@@ -189,10 +193,15 @@ def _check_counts(run: Run, trial: Trial) -> Iterator[Finding]:
     yield Finding("counts-disagree", BIASES, cause, remedy)
 
 
-def _check_contamination(_run: Run, trial: Trial) -> Iterator[Finding]:
+def _check_contamination(run: Run, trial: Trial) -> Iterator[Finding]:
     kernel = migration.kernel_count(trial)
     total = 0 if isinstance(kernel.total, Missing) else kernel.total
-    if not isinstance(kernel.other, Missing) and kernel.other > max(OTHER_SHARE * total, OTHER_PAGES):
+    # Movers' calls are among the other reasons: their pages are compared with what was confirmed.
+    if (
+        not run.planned.has_movers
+        and not isinstance(kernel.other, Missing)
+        and kernel.other > max(OTHER_SHARE * total, OTHER_PAGES)
+    ):
         yield Finding(
             "contaminated",
             BIASES,
@@ -249,6 +258,7 @@ def _check_sampling(run: Run, trial: Trial) -> Iterator[Finding]:
 
 TRIAL_CHECKS: tuple[Callable[[Run, Trial], Iterator[Finding]], ...] = (
     _check_free_placement,
+    check_moves,
     _check_bound_placement,
     _check_counts,
     _check_contamination,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.analysis import migration
+from numabench.analysis.driven_findings import lost_write
 from numabench.analysis.finding import BIASES, INFORMS, INVALID, WEIGHTS, Finding
-from numabench.analysis.missing import Missing
 from numabench.analysis.spread import MIN_REPEATS, spread
 from numabench.analysis.trial_findings import TRIAL_CHECKS, knob
 
@@ -107,12 +107,20 @@ def _about_machine(run: Run) -> Iterator[Finding]:
                 if write.outcome == "denied"
                 else "this kernel does not have it: nothing to do",
             )
-    if run.planned.driver == migration.AUTONUMA and knob(run, BALANCING) == "0":
+    if not run.planned.has_movers and knob(run, BALANCING) == "0":
         yield Finding(
             "balancing-off",
             INVALID,
             "kernel.numa_balancing was 0 while the trials ran: the kernel was not asked to migrate anything",
             _how_to_balance(run),
+        )
+    if run.planned.has_movers and knob(run, BALANCING) not in (None, "0"):
+        yield Finding(
+            "balancing-on",
+            BIASES,
+            f"kernel.numa_balancing was {knob(run, BALANCING)} while the trials ran: the kernel moves pages, too, and "
+            f"marks them for hint faults, while driver {run.planned.driver} does",
+            "run as root, without --no-tune, or set it by hand: sysctl kernel.numa_balancing=0",
         )
     yield from _about_load(run)
 
@@ -186,6 +194,8 @@ def _about_trials(run: Run) -> Iterator[Finding]:
                 trial.placement,
                 (trial.index,),
             )
+        if trial.wrong_words:
+            yield lost_write(trial)
         if trial.status != "ok":
             yield Finding(
                 "trial-failed",
@@ -274,8 +284,8 @@ def _about_repeats(run: Run, measured: list[Trial]) -> Iterator[Finding]:
             f"pass --repeats {MIN_REPEATS} or more",
         )
     for placement in run.placements:
-        found = [migration.throughput(run, trial) for trial in measured if trial.placement == placement]
-        rates = spread(rate.mb_per_s for rate in found if not isinstance(rate, Missing) and rate.mb_per_s is not None)
+        found = [migration.rate(run, trial) for trial in measured if trial.placement == placement]
+        rates = spread(rate for rate in found if rate is not None)
         if rates is not None and rates.relative > UNSTABLE_SHARE:
             yield Finding(
                 "unstable",

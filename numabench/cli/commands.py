@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from numabench import __version__
-from numabench.cli import callgraph, lab, list_runs, locks, report, run, topology, workloads
+from numabench.cli import callgraph, drivers, lab, list_runs, locks, report, run, topology, workloads
 from numabench.process import set_debug
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
 app.command("locks", no_args_is_help=True)(locks.locks)
 app.command("list")(list_runs.list_runs)
 app.command("workloads")(workloads.workloads)
+app.command("drivers")(drivers.drivers)
 app.command("topology")(topology.topology)
 app.add_typer(lab.app, name="lab")
 

@@ -29,7 +29,7 @@ def request_from(options: Mapping[str, Any], *, argv: tuple[str, ...], foreign: 
     and is not installed.
     """
     from numabench.experiment import plan as planning
-    from numabench.experiment.drive import DriveRequest
+    from numabench.experiment.drive_request import DriveRequest
 
     target = tuple(options["target"])
     if not foreign and len(target) != 1:

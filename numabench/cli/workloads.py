@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from numabench.workload.catalog import Workload
 
 _COLUMNS = 100
-_ROW = "{:<20} {:<10} {:<9} {:>5}  {}"
+_ROW = "{:<20} {:<11} {:<8} {:>5}  {}"
+_COUNTED = (
+    "Memory and threads are processes x each; loops are of each thread. Threads of pingpong and forktree are movers, and "
+    "loops their passes; `numabench drivers` lists what they can call."
+)
 _NEEDS = (
     "Each needs 2 memory nodes to migrate between, a C compiler and libnuma's header; hard and inverse need CPUs and "
     "memory on every node (numa01: an even number of nodes, and CPUs and memory in both halves). Memory that does not "
@@ -78,6 +82,8 @@ def _wrap(text: str, indent: str, first: str | None = None) -> str:
 
 
 def _threads(spec: Workload) -> str:
+    if spec.is_driven:
+        return "1"
     return "CPUs" if spec.cpus_per_thread == 1 else f"CPUs / {spec.cpus_per_thread}"
 
 
@@ -89,7 +95,7 @@ def _table(specs: Sequence[Workload]) -> str:
         memory = f"{spec.processes} x {format_bytes(spec.size_bytes)}"
         lead = _ROW.format(spec.name, memory, _threads(spec), spec.loops, "")
         rows.append(_wrap(spec.summary, " " * len(lead), lead))
-    return "\n".join(rows) + "\n\n" + _wrap("Memory and threads are processes x each; loops are of each thread.", "")
+    return "\n".join(rows) + "\n\n" + _wrap(_COUNTED, "")
 
 
 def _here(reasons: dict[str, tuple[str, ...]]) -> str:

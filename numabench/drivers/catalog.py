@@ -89,7 +89,6 @@ DRIVERS = (
         HOME_NODE,
         "set_mempolicy_home_node(2): pages are given up and placed anew, not migrated",
         _lacks_home_node,
-        copies=False,
     ),
     # The baseline: everything that movers do, but the call.
     Driver(
@@ -97,7 +96,6 @@ DRIVERS = (
         "no system call at all: what the movers cost themselves",
         lambda _here: (),
         orders=_ALL_ORDERS,
-        copies=False,
     ),
 )
 

@@ -47,7 +47,6 @@ class Driver:
     orders: tuple[str, ...] = (SEQUENTIAL, RANDOM)
     has_batches: bool = True
     max_movers: int | None = None
-    copies: bool = True
     knobs: tuple[tuple[str, str], ...] = (("numa_balancing", "0"),)
 
     @property

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from numabench.drivers import catalog as drivers
 from numabench.errors import CannotRun, UsageError
 from numabench.experiment import drive as driving
-from numabench.experiment.drive import Drive, DriveRequest
+from numabench.experiment import drive_request
+from numabench.experiment.drive_request import DriveRequest
 from numabench.host.root import LIVE, Root
 from numabench.idset import format_ids, parse_ids
 from numabench.record import MEASURE, OBSERVE, WARM_UP
@@ -19,6 +20,7 @@ from numabench.units import HUGE_2M, format_bytes, format_seconds
 from numabench.workload import catalog
 
 if TYPE_CHECKING:
+    from numabench.experiment.drive import Drive
     from numabench.host.topology import Node, Topology
     from numabench.workload.catalog import Workload
 
@@ -143,7 +145,7 @@ def guest_nodes(request: Request) -> int:
     asked = asked_nodes(request.nodes)
     named = tuple(range(asked)) if isinstance(asked, int) else asked
     check_start(request.start_node, named)
-    return max(*named, *driving.thread_nodes(request.drive)) + 1
+    return max(*named, *drive_request.thread_nodes(request.drive)) + 1
 
 
 def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
@@ -154,7 +156,7 @@ def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
     asked = asked_nodes(request.nodes)
     usable = [node for node in topology.nodes if _is_usable(node, topology)]
     have = {node.id for node in topology.nodes}
-    lacking = tuple(_nonexistent(number, topology) for number in driving.thread_nodes(request.drive) - have)
+    lacking = tuple(_nonexistent(number, topology) for number in drive_request.thread_nodes(request.drive) - have)
     if isinstance(asked, int):
         if len(usable) >= asked:
             return lacking
@@ -283,7 +285,7 @@ def check_request(request: Request) -> None:
     is_driven = spec is not None and spec.is_driven
     if request.mapping != "one" and request.workload != "memset" and not is_driven:
         raise UsageError(f"--mapping {request.mapping} is for memset, pingpong and forktree", "leave it out")
-    driving.check(request.drive, spec, request.placements, threads=request.threads)
+    drive_request.check(request.drive, spec, request.placements, threads=request.threads)
     if is_driven:
         _check_driven(request)
     if spec is None:
@@ -292,7 +294,7 @@ def check_request(request: Request) -> None:
 
 def _check_driven(request: Request) -> None:
     """Refuse what driven workloads, unlike the others, do not take."""
-    driver = driving.driver_of(request.drive, is_driven=True)
+    driver = drive_request.driver_of(request.drive, is_driven=True)
     balancing = dict(request.knobs).get("numa_balancing", "0")
     if driver.name != drivers.AUTONUMA and balancing != "0":
         raise UsageError(
@@ -301,7 +303,7 @@ def _check_driven(request: Request) -> None:
         )
     if request.thp != "default":
         raise UsageError(f"--thp is not of {request.workload}", "ask for huge pages by --pages thp")
-    if request.drive.route == driving.ONE_WAY and request.loops not in (None, 1):
+    if request.drive.route == drive_request.ONE_WAY and request.loops not in (None, 1):
         raise UsageError("--route one-way is one pass, and --loops asks for more", "leave out --loops")
     if driver.name == drivers.AUTONUMA and request.loops is not None:
         raise UsageError("--loops are passes of movers, and driver autonuma has none", "pass --duration")
@@ -418,7 +420,7 @@ def _extent(
     numbers.
     """
     asked = [] if drive else ["asked"]
-    if drive is not None and drive.mover.route == driving.ONE_WAY:
+    if drive is not None and drive.mover.route == drive_request.ONE_WAY:
         return 1, request.duration_s, []
     if drive is not None and drive.driver == drivers.AUTONUMA:
         return 0, request.duration_s or driving.BALANCING_S, []

@@ -12,7 +12,7 @@ from numabench.errors import CannotRun, NumabenchError, ResultError
 from numabench.experiment import drive as driving
 from numabench.experiment.plan import FOREIGN, Plan
 from numabench.experiment.trial import run_trial
-from numabench.host import knobs, libnuma
+from numabench.host import cpuset, knobs, libnuma
 from numabench.host.root import LIVE, Root
 from numabench.observe import kernel_symbols
 from numabench.observe.capture import Nothing, Observer
@@ -65,6 +65,7 @@ def run_plan(
     applied = knobs.apply(dict(plan.knobs), root=root, on_write=progress.say)
     try:
         knobs.recover(root, on_write=progress.say)
+        cpuset.recover(root)
         with applied, libnuma.kept_from_balancing():
             remarks = observe.choice.remarks if observe else ()
             writer.write_run(

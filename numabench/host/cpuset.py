@@ -147,6 +147,20 @@ def confined(mems: Sequence[int], cpus: Sequence[int], root: Root = LIVE) -> Ite
         yield Cpuset(directory)
 
 
+def recover(root: Root = LIVE) -> None:
+    """Take away the cpusets of owners that were killed; nothing where there are none, or where they are not ours to.
+
+    Raises `ProgramError` for one that cannot be taken away.
+    """
+    hierarchy = _hierarchy(root)
+    if hierarchy is None or not os.access(root.path(hierarchy.mount), os.W_OK):
+        return
+    parent = _Parent(root, hierarchy)
+    if parent.has_any():
+        with signals.held(), parent.locked():
+            parent.remove_leftovers()
+
+
 def _held(parent: _Parent, directory: Path) -> None:
     with signals.held(), parent.locked():
         parent.remove(directory)
@@ -193,6 +207,10 @@ class _Parent:
 
     def _ours(self) -> list[Path]:
         return [path for path in self._path.iterdir() if path.name.startswith(_PREFIX) and path.is_dir()]
+
+    def has_any(self) -> bool:
+        """Whether there is a cpuset of numabench's."""
+        return bool(self._ours())
 
     def make(self) -> Path:
         """A new group. Its name tells whether cpuset is to be disabled when the last one with such a name goes."""

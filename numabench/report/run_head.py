@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from numabench.idset import format_ids
 from numabench.record import OBSERVE, WARM_UP
+from numabench.report.moves_text import driver_words, memory_words, victim_words
 from numabench.report.page import BOLD, YELLOW, Page
 from numabench.units import format_bytes, format_seconds
 
@@ -29,7 +30,8 @@ def show_head(page: Page, run: Run) -> None:
 
 def _head(page: Page, run: Run) -> None:
     placements = ", ".join(run.placements)
-    page.text(f"{run.workload} on nodes {format_ids(run.nodes)}, placement {placements}", BOLD)
+    driver = f" by {run.planned.driver}" if run.planned.mover else ""
+    page.text(f"{run.workload}{driver} on nodes {format_ids(run.nodes)}, placement {placements}", BOLD)
     page.text(f"{run.run_id}, {run.created_utc}")
     if run.is_guest:
         page.text(guest_note(run), YELLOW)
@@ -61,6 +63,10 @@ def _plan(page: Page, run: Run) -> None:
     if plan.argv:
         page.item("command", " ".join(plan.argv))
     page.item("workload", _workload(plan))
+    if plan.mover is not None:
+        page.item("driver", driver_words(plan))
+        page.item("memory", memory_words(plan))
+        page.item("victims", victim_words(plan))
     warm_ups = sum(role == WARM_UP for _, role in plan.order)
     observed = [role.removeprefix(OBSERVE) for _, role in plan.order if role.startswith(OBSERVE)]
     measured = run.planned_trials - warm_ups - len(observed)
@@ -73,21 +79,30 @@ def _plan(page: Page, run: Run) -> None:
     sampled = "" if plan.interval_s is None else f", sampled every {format_seconds(plan.interval_s)}"
     page.item("trials", f"{repeats}{shuffled}{sampled}")
     for place, text in enumerate(plan.scaled):
-        page.item("not as published" if place == 0 else "", text)
+        label = "not as published" if plan.mover is None else "scaled"
+        page.item(label if place == 0 else "", text)
+
+
+def _threads(plan: Plan) -> str:
+    if plan.mover is None:
+        return f"{plan.threads} threads per process"
+    return f"{plan.threads} mover{'s' * (plan.threads != 1)}"
 
 
 def _workload(plan: Plan) -> str:
     parts = []
     if plan.size_bytes:
-        parts.append(f"{format_bytes(plan.size_bytes)} per process")
+        parts.append(f"{format_bytes(plan.size_bytes)}{' per process' if plan.mover is None else ''}")
     if plan.threads:
-        parts.append(f"{plan.threads} threads per process")
+        parts.append(_threads(plan))
     if plan.loops:
-        parts.append(f"{plan.loops} loops per thread")
+        each = "loops per thread" if plan.mover is None else "passes of each"
+        parts.append(f"{plan.loops} {each}")
     if plan.duration_s:
         parts.append(f"for {format_seconds(plan.duration_s)}")
     if plan.start_node is not None:
-        parts.append(f"first touched on node {plan.start_node} (default placement)")
+        default = " (default placement)" if plan.mover is None else ""
+        parts.append(f"first touched on node {plan.start_node}{default}")
     return ", ".join(parts) or "a program of the user's own: all its threads are taken to use all its memory"
 
 

@@ -6,8 +6,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numabench.analysis.latency import percentile
 from numabench.analysis.missing import Missing
+from numabench.analysis.moves import Moves
 from numabench.analysis.summary import summarize
+from numabench.record import Latency
+from numabench.report.moves_text import PERCENTILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +81,9 @@ def _trial(summary: TrialSummary) -> dict[str, Any]:
         "sampler": _plain(trial.sampler),
     }
     reduced = {field.name: _plain(getattr(summary, field.name)) for field in fields(summary) if field.name != "trial"}
+    own |= {name: _plain(getattr(trial, name)) for name in ("victims", "wrong_words", "family")}
+    if isinstance(summary.moves, Moves):
+        reduced["moves"] |= {"status": dict(summary.moves.status), "call_errors": dict(summary.moves.call_errors)}
     reduced["counts"]["by_pair"] = {f"{source}>{target}": pages for (source, target), pages in summary.counts.by_pair}
     return own | reduced
 
@@ -92,6 +99,9 @@ def _plain(value: object) -> Any:
     """Dataclasses as objects, tuples as lists, and what is missing with its reason."""
     if isinstance(value, Missing):
         return {"missing": value.reason}
+    if isinstance(value, Latency):
+        shares = {name: percentile(value, share) for name, share in PERCENTILES}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)} | {"percentiles_ns": shares}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple | list):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from numabench.analysis.finding import BIASES, INFORMS, INVALID
 from numabench.analysis.missing import Missing
 from numabench.analysis.residency import ELSEWHERE
-from numabench.analysis.spread import Spread, spread
+from numabench.analysis.spread import spread
 from numabench.analysis.summary import summarize
 from numabench.idset import format_ids
+from numabench.report.moves_text import show_moves, show_outcome
 from numabench.report.observed_text import show_observed
 from numabench.report.page import BOLD, RED, YELLOW, Page
 from numabench.report.run_head import show_head
 from numabench.report.sparkline import resample, sparkline
-from numabench.units import NS_PER_S, format_bytes, format_count, format_seconds
+from numabench.report.spread_text import count_text, spread_text
+from numabench.units import NS_PER_S, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from numabench.analysis.convergence import Convergence, Reach
     from numabench.analysis.finding import Finding
@@ -55,20 +56,24 @@ def _placement(page: Page, summary: Summary, placement: PlacementSummary) -> Non
     trials = f": trial {numbers}" if numbers else ""
     if len(placement.trials) > 1:
         trials += ", as median (lowest..highest)"
-    page.text(f"placement {placement.placement}{trials}", BOLD)
+    driver = f", driver {summary.run.planned.driver}" if summary.run.planned.mover else ""
+    page.text(f"placement {placement.placement}{driver}{trials}", BOLD)
     shown = placement.typical
     if shown is None:
         page.text("no measured trial went well", indent=2)
         return
     _data(page, shown)
-    _migrated(page, placement, shown)
-    _speed(page, placement, shown, summary.run.is_guest)
-    _convergence(page, placement)
+    _migrated(page, placement, shown, summary.run.planned.has_movers)
+    if not summary.run.planned.has_movers:
+        _speed(page, placement, shown, summary.run.is_guest)
+    show_moves(page, summary.run, placement, shown)
+    if not summary.run.planned.has_movers:
+        _convergence(page, placement)
     _memory(page, shown)
-    _costs(page, placement)
-    if placement.seconds_per_gib is not None:
+    _costs(page, placement, with_scans=not summary.run.planned.has_movers)
+    if placement.seconds_per_gib is not None and not summary.run.planned.has_movers:
         guest = " (guest time)" if summary.run.is_guest else ""
-        page.item("time per GiB", _spread(placement.seconds_per_gib, format_seconds) + f" per GiB stored{guest}", 2)
+        page.item("time per GiB", spread_text(placement.seconds_per_gib, format_seconds) + f" per GiB stored{guest}", 2)
 
 
 def _data(page: Page, shown: TrialSummary) -> None:
@@ -91,48 +96,37 @@ def _data(page: Page, shown: TrialSummary) -> None:
         page.item("data at the end", f"{format_bytes(trial.check.checked_bytes)} read back, {wrong}", 2)
 
 
-def _count(values: Iterable[float | Missing], show: Callable[[float], str] = format_count) -> str:
-    """A count over trials, which is exact and has no interval; or why no trial has it."""
-    listed = list(values)
-    known = spread(value for value in listed if not isinstance(value, Missing))
-    if known is not None:
-        return _spread(replace(known, ci95=None), show)
-    return f"not known: {next(value.reason for value in listed if isinstance(value, Missing))}"
-
-
-def _spread(found: Spread, show: Callable[[float], str]) -> str:
-    """`median (low..high; 95 % CI a..b)`, or the one value that all have as far as it is shown."""
-    low, high = show(found.low), show(found.high)
-    if low == high:
-        return low
-    ci = f"; 95 % CI {show(found.ci95[0])}..{show(found.ci95[1])}" if found.ci95 else ""
-    return f"{show(found.median)} ({low}..{high}{ci})"
-
-
-def _migrated(page: Page, placement: PlacementSummary, shown: TrialSummary) -> None:
+def _migrated(page: Page, placement: PlacementSummary, shown: TrialSummary, has_movers: bool) -> None:
     trials = placement.trials
     requested = shown.counts.requested
     page.raw("  pages migrated")
     if isinstance(requested, Missing):
         page.item("  requested", f"none: {requested.reason}", 2)
     else:
-        page.item("  requested", _count(trial.counts.requested for trial in trials), 2)
-    confirmed = _count(trial.counts.confirmed for trial in trials)
+        page.item("  requested", count_text(trial.counts.requested for trial in trials), 2)
+        show_outcome(page, placement)
+    confirmed = count_text(trial.counts.confirmed for trial in trials)
     if placement.confirmed_bytes is not None:
         confirmed += f" = {format_bytes(placement.confirmed_bytes.median)}"
+    if has_movers:
+        confirmed += ", gross: counted each time that a page came to its target"
     page.item("  confirmed", confirmed, 2)
+    if has_movers:
+        net = count_text(trial.counts.net for trial in trials)
+        page.item("", f"net {net}: on another node at the end than at READY", 2)
     if shown.counts.by_pair:
         pairs = ", ".join(f"{source}>{target} {pages:,}" for (source, target), pages in shown.counts.by_pair[:12])
         more = f" and {len(shown.counts.by_pair) - 12} more pairs" if len(shown.counts.by_pair) > 12 else ""
         page.item("", f"trial {shown.trial.index} by nodes: {pairs}{more}", 2)
     if shown.counts.unknown:
         page.item("", f"{shown.counts.unknown:,} pages were somewhere at one end only", 2)
-    page.item("  kernel counted", _kernel([trial.counts.kernel for trial in trials]), 2)
+    others = "by calls or for other reasons" if has_movers else "for other reasons"
+    page.item("  kernel counted", _kernel([trial.counts.kernel for trial in trials], others), 2)
 
 
-def _kernel(kernels: Sequence[KernelCount]) -> str:
+def _kernel(kernels: Sequence[KernelCount], others: str) -> str:
     def of(name: str) -> str:
-        return _count(getattr(kernel, name) for kernel in kernels)
+        return count_text(getattr(kernel, name) for kernel in kernels)
 
     first = kernels[0]
     if isinstance(first.total, Missing):
@@ -142,7 +136,7 @@ def _kernel(kernels: Sequence[KernelCount]) -> str:
         parts.append(f"{of('promoted')} of these promoted")
     if not isinstance(first.demoted, Missing):
         parts.append(f"{of('demoted')} demoted")
-    parts += [f"{of('other')} for other reasons", f"{of('failed')} failed"]
+    parts += [f"{of('other')} {others}", f"{of('failed')} failed"]
     if not isinstance(first.thp_success, Missing):
         parts.append(f"{of('thp_success')} huge pages whole, {of('thp_split')} split")
     return "; ".join(parts)
@@ -157,7 +151,7 @@ def _speed(page: Page, placement: PlacementSummary, shown: TrialSummary, is_gues
     if placement.mb_per_s is None:
         page.item("MB/s", f"at least {found.low_mb_per_s:.4g}{guest}: it was over between two samples", 2)
         return
-    page.item("MB/s", _spread(placement.mb_per_s, lambda rate: f"{rate:.4g}") + guest, 2)
+    page.item("MB/s", spread_text(placement.mb_per_s, lambda rate: f"{rate:.4g}") + guest, 2)
     high = "no bound" if found.high_mb_per_s is None else f"{found.high_mb_per_s:.4g}"
     page.item(
         "",
@@ -301,16 +295,18 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _costs(page: Page, placement: PlacementSummary) -> None:
+def _costs(page: Page, placement: PlacementSummary, *, with_scans: bool) -> None:
     shown = []
     for place, cost in enumerate(placement.trials[0].costs):
         known = [trial.costs[place].per_2mb for trial in placement.trials]
         found = spread(value for value in known if not isinstance(value, Missing))
         if found is not None:
-            shown.append(f"{cost.name} {_spread(found, _short)}")
+            shown.append(f"{cost.name} {spread_text(found, _short)}")
     if shown:
         page.item("per 2 MB migrated", "; ".join(shown), 2)
-    passes = _count((trial.scan_passes for trial in placement.trials), lambda value: f"{value:.1f}")
+    if not with_scans:
+        return
+    passes = count_text((trial.scan_passes for trial in placement.trials), lambda value: f"{value:.1f}")
     page.item("scan passes", f"{passes} (PTE updates by pages)", 2)
 
 

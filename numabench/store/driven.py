@@ -67,7 +67,13 @@ def read_victim(row: Fields) -> VictimWork:
         clock_ns=row.count("clock_ns"),
         latency=read_latency(row.object("latency")),
         longest=tuple(
-            LongAccess(access.count("t_ns"), access.count("ns"), access.count("page"), access.count("write") != 0)
+            LongAccess(
+                access.count("t_ns"),
+                access.count("ns"),
+                access.count("page"),
+                access.count("write") != 0,
+                _read_call(access),
+            )
             for access in row.rows("longest")
         ),
         checked=row.count("checked"),
@@ -77,7 +83,6 @@ def read_victim(row: Fields) -> VictimWork:
 
 def read_wrong_word(row: Fields) -> WrongWord:
     """A word that did not hold what was stored there."""
-    call = row.optional_object("call")
     return WrongWord(
         pid=row.count("pid"),
         thread=row.count("thread"),
@@ -88,11 +93,16 @@ def read_wrong_word(row: Fields) -> WrongWord:
         expected=row.count("expected"),
         found=row.count("found"),
         kind=row.text("kind"),
-        call=None
-        if call is None
-        else MoverCall(
-            call.count("thread"), call.count("begin_ns"), call.count("end_ns"), call.count("from"), call.count("to")
-        ),
+        call=_read_call(row),
+    )
+
+
+def _read_call(row: Fields) -> MoverCall | None:
+    call = row.optional_object("call")
+    if call is None:
+        return None
+    return MoverCall(
+        call.count("thread"), call.count("begin_ns"), call.count("end_ns"), call.count("from"), call.count("to")
     )
 
 

@@ -275,3 +275,34 @@ def test_knobs_have_names_and_short_names_of_their_own() -> None:
     aliases = [knob.alias for knob in knobs.KNOBS]
     assert len(set(names)) == len(names)
     assert len(set(aliases)) == len(aliases)
+
+
+POOL = "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"
+FOLIOS = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+KSM = "/sys/kernel/mm/ksm/run"
+
+
+def test_what_pages_of_a_kind_need_is_set_and_put_back_also_after_sigkill(root: Root, state: Path) -> None:
+    before = {POOL: "3\n", FOLIOS: "always inherit madvise [never]\n", KSM: "0\n"}
+    for name, text in before.items():
+        root.path(name).parent.mkdir(parents=True, exist_ok=True)
+        root.path(name).write_text(text, encoding="ascii")
+    wanted = {"node1-hugepages-2048kB": "131", "hugepages-64kB": "madvise", "ksm_run": "1"}
+    with knobs.apply(wanted, root, state) as applied:
+        assert [(write.name, write.before, write.wanted) for write in applied.writes] == [
+            ("hugetlb.node1-hugepages-2048kB", "3", "131"),
+            ("thp.hugepages-64kB", "never", "madvise"),
+            ("ksm.run", "0", "1"),
+        ]
+        assert {name: root.read(name) for name in before} == {POOL: "131\n", FOLIOS: "madvise\n", KSM: "1\n"}
+    assert {name: knobs.shown(root.read(name)) for name in before} == {POOL: "3", FOLIOS: "never", KSM: "0"}
+    killed_while_set(root, state, wanted)
+    assert root.read(POOL) == "131\n"
+    assert {entry.outcome for entry in knobs.recover(root, state)} == {"restored"}
+    assert {name: knobs.shown(root.read(name)) for name in before} == {POOL: "3", FOLIOS: "never", KSM: "0"}
+
+
+@pytest.mark.parametrize("name", ["node1-hugepages-2048", "nodex-hugepages-2048kB", "node1/../node2-hugepages-2048kB"])
+def test_a_pool_is_named_by_its_node_and_size(name: str) -> None:
+    with pytest.raises(UsageError, match="there is no knob"):
+        knobs.find(name)

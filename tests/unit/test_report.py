@@ -9,6 +9,7 @@ import pytest
 import synthetic_run
 from hypothesis import given
 from hypothesis import strategies as st
+from words import line_of
 
 from numabench import store
 from numabench.errors import ResultError
@@ -57,11 +58,6 @@ def hostile_run(tmp_path: Path) -> Run:
         ({**synthetic_run.trial_record(2, HOSTILE), "status": HOSTILE, "message": HOSTILE}, []),
     ]
     return store.load(synthetic_run.write(tmp_path, record, trials, end, run_id="hostile"))
-
-
-def line_of(text: str, start: str) -> str:
-    (line,) = [line for line in text.splitlines() if line.strip().startswith(start)]
-    return line
 
 
 def test_the_text_gives_each_figure_of_a_known_run(tmp_path: Path) -> None:

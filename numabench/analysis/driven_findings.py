@@ -1,0 +1,104 @@
+"""What speaks against a trial in which movers moved the pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from numabench.analysis import migration
+from numabench.analysis.finding import BIASES, INFORMS, INVALID, Finding
+from numabench.analysis.missing import Missing
+from numabench.analysis.moves import moves
+from numabench.record import NULL
+from numabench.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numabench.analysis.moves import Moves
+    from numabench.record import MoverCall, Run, Trial, WrongWord
+
+THP = "thp"
+_KINDS = {
+    "stale": "an older value",
+    "other-page": "another page's",
+    "garbage": "what nobody stored",
+    "zero": "zero",
+}
+
+
+def check_moves(run: Run, trial: Trial) -> Iterator[Finding]:
+    """Pages that did not move, or not as they were."""
+    found = moves(trial)
+    if not run.planned.has_movers or run.planned.driver == NULL or isinstance(found, Missing):
+        return
+    if found.confirmed.units == 0:
+        errors = _listed(found.call_errors) or _listed(found.status)
+        yield Finding(
+            "nothing-migrated",
+            INVALID,
+            f"of {found.requested.units:,} pages asked for none was found on its target"
+            + (f": {errors}" if errors else ""),
+            "see what the statuses say (move_pages(2)); of pages that others map --move-all moves them, too",
+        )
+    elif found.left.units or found.call_errors:
+        yield _partial(run, found)
+    split = migration.kernel_count(trial).thp_split
+    if run.planned.mover is not None and run.planned.mover.pages == THP and not isinstance(split, Missing) and split:
+        yield Finding(
+            "huge-pages-split",
+            BIASES,
+            f"the kernel split {split:,} huge pages instead of moving them whole (thp_migration_split)",
+            "see that the target nodes have free huge pages: echo 1 > /proc/sys/vm/compact_memory",
+        )
+
+
+def _partial(run: Run, found: Moves) -> Finding:
+    """Pages left behind. Where obstacles were laid it is what was wanted, and to know."""
+    told = [f"{found.left.units:,} of {found.requested.units:,} pages were not on their target in the end"]
+    if found.status:
+        told.append(f"statuses {_listed(found.status)}")
+    if found.call_errors:
+        told.append(f"calls failed with {_listed(found.call_errors)}")
+    return Finding(
+        "partial-migration",
+        INFORMS if run.planned.obstacles else BIASES,
+        "; ".join(told),
+        "see that the target nodes have free memory, and what holds the pages (move_pages(2)); or add --retries",
+    )
+
+
+def _listed(counts: tuple[tuple[str, int], ...]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts)
+
+
+def lost_write(trial: Trial) -> Finding:
+    """The first word that did not hold what was stored there."""
+    word = min(trial.wrong_words, key=lambda each: each.t_ns)
+    more = f" (and {len(trial.wrong_words) - 1} more)" if len(trial.wrong_words) > 1 else ""
+    return Finding(
+        "lost-write",
+        INVALID,
+        f"page {word.page}, offset {word.offset}: {word.expected:#x} was stored and {word.found:#x} found, "
+        f"{_KINDS.get(word.kind, word.kind)}, {_since_go(trial, word.t_ns)} after GO; {_call(trial, word)}{more}",
+        "suspect the kernel's migration, or the machine's memory: keep this directory and report it",
+        trial.placement,
+        (trial.index,),
+    )
+
+
+def _call(trial: Trial, word: WrongWord) -> str:
+    call = word.call
+    if call is None:
+        return "no call had moved the page"
+    when = f"from {_since_go(trial, call.begin_ns)} to {_since_go(trial, call.end_ns)}{_under_way(word, call)}"
+    return f"its last move was by thread {call.thread}, node {call.source} to {call.target}, {when}"
+
+
+def _under_way(word: WrongWord, call: MoverCall) -> str:
+    return ", under way at that moment" if call.begin_ns <= word.t_ns <= call.end_ns else ""
+
+
+def _since_go(trial: Trial, t_ns: int) -> str:
+    if trial.clock.go_ns is None:
+        return f"{t_ns} ns"
+    return f"{(t_ns - trial.clock.go_ns) / NS_PER_S:.6f} s"
