@@ -31,7 +31,7 @@ from numabench.analysis.latency import merged
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import moves, stall
 from numabench.analysis.spread import Spread, spread
-from numabench.analysis.thread_time import CpuTime, Doing, elapsed_ns, has_movers
+from numabench.analysis.thread_time import CpuTime, Doing, elapsed_ns
 from numabench.units import BYTES_PER_MB, GIB, HUGE_2M, NS_PER_S
 
 if TYPE_CHECKING:
@@ -123,9 +123,13 @@ class MigrationTime:
         """Seconds for each GiB migrated."""
         return _per_gib(self.total_s, self.migrated_bytes)
 
-    def seconds(self, where: str, phase: str | None = None) -> float:
-        """The seconds in one place, of one phase only where asked."""
-        return sum(part.seconds for part in self.parts if part.where == where and phase in {None, part.phase})
+    def seconds(self, where: str, phase: str | None = None, lock: str | None = None) -> float:
+        """The seconds in one place; of one phase and one lock only, where asked."""
+        return sum(
+            part.seconds
+            for part in self.parts
+            if part.where == where and phase in {None, part.phase} and lock in {None, part.lock}
+        )
 
 
 def migration_time(
@@ -135,11 +139,11 @@ def migration_time(
     trials = [trial for trial in run.trials if trial.counts and trial.placement == placement]
     if not trials:
         return Missing("no measured trial went well")
-    if has_movers(run) and not all(trial.movers for trial in trials):
+    if run.planned.has_movers and not all(trial.movers for trial in trials):
         return Missing("it has no movers: this report is about workloads that a driver moves, and automatic balancing")
     if not all(elapsed_ns(run, trial) for trial in trials):
         return Missing("the workload does not say how long its threads worked")
-    whole = _driven(trials, passes) if has_movers(run) else _balanced(trials, passes)
+    whole = _driven(trials, passes) if run.planned.has_movers else _balanced(trials, passes)
     migrated = [_migrated_bytes(run, trial) for trial in trials]
     migrated_bytes = sum(migrated)
     total_s = sum(whole.parts.values())
@@ -151,7 +155,7 @@ def migration_time(
         threads_s=sum(elapsed_ns(run, trial) for trial in trials) / NS_PER_S,
         cpu_s=_cpu_s(run, trials),
         total_s=total_s,
-        per_gib=_spread_per_gib(run, trials, migrated) if has_movers(run) else None,
+        per_gib=_spread_per_gib(run, trials, migrated) if run.planned.has_movers else None,
         parts=tuple(
             Part(where, doing.phase, doing.lock, seconds, seconds / total_s, _per_gib(seconds, migrated_bytes))
             for (where, doing), seconds in whole.parts.items()
@@ -281,7 +285,7 @@ def _per_gib(seconds: float, size_bytes: int) -> float | Missing:
 
 
 def _cpu_s(run: Run, trials: Sequence[Trial]) -> float:
-    if has_movers(run):
+    if run.planned.has_movers:
         return sum(mover.cpu_ns for trial in trials for mover in trial.movers) / NS_PER_S
     return sum(work.cpu_ns for trial in trials for work in trial.done) / NS_PER_S
 
@@ -291,7 +295,7 @@ def _moved_bytes(trial: Trial) -> int:
 
 
 def _migrated_bytes(run: Run, trial: Trial) -> int:
-    if has_movers(run):
+    if run.planned.has_movers:
         return _moved_bytes(trial)
     pages = _kernel_pages(trial)
     return 0 if isinstance(pages, Missing) else pages * run.page_bytes
@@ -317,25 +321,16 @@ def _moved(run: Run, trials: Sequence[Trial]) -> Moved:
     def over(figure: Callable[[Moves], float | Missing]) -> Spread | None:
         return _known(figure(one) for one in found)
 
-    if found:
-        rates = over(lambda one: one.mb_per_s)
-        pages_per_s = over(lambda one: one.pages_per_s)
-        confirmed = over(lambda one: one.confirmed.pages)
-    else:
-        rates = _known(_balanced_rate(run, trial) for trial in trials)
-        pages_per_s = _known(
-            rate if isinstance(rate := _balanced_rate(run, trial), Missing) else rate * BYTES_PER_MB / run.page_bytes
-            for trial in trials
-        )
-        confirmed = _known(migration.counts(run, trial).confirmed for trial in trials)
+    counted = [migration.counts(run, trial) for trial in trials]
+    balanced = [] if found else [_balanced_rate(run, trial) for trial in trials]
     return Moved(
         trials=tuple(trial.index for trial in trials),
-        requested_pages=over(lambda one: one.requested.pages),
-        confirmed_pages=confirmed,
+        requested_pages=_known(one.requested for one in counted),
+        confirmed_pages=_known(one.confirmed for one in counted),
         left_pages=over(lambda one: one.left.pages),
         kernel_pages=_known(_kernel_pages(trial) for trial in trials),
-        pages_per_s=pages_per_s,
-        mb_per_s=rates,
+        pages_per_s=over(lambda one: one.pages_per_s) or _known(_pages(rate, run.page_bytes) for rate in balanced),
+        mb_per_s=over(lambda one: one.mb_per_s) or _known(balanced),
         statuses=_by_name(one.status for one in found),
         call_errors=_by_name(one.call_errors for one in found),
         call=merged(one.latency for one in found if not isinstance(one.latency, Missing)),
@@ -353,6 +348,10 @@ def _balanced_rate(run: Run, trial: Trial) -> float | Missing:
     if isinstance(found, Missing):
         return found
     return Missing("the pages moved between two samples") if found.mb_per_s is None else found.mb_per_s
+
+
+def _pages(mb_per_s: float | Missing, page_bytes: int) -> float | Missing:
+    return mb_per_s if isinstance(mb_per_s, Missing) else mb_per_s * BYTES_PER_MB / page_bytes
 
 
 def _by_name(several: Iterable[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, int], ...]:

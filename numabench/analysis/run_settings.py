@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # What must be the same for times to be compared.
 KERNEL, PAGES, SIZE = "kernel", "pages", "size"
+SAME = (KERNEL, PAGES, SIZE)
 
 
 def settings(run: Run, placement: str) -> dict[str, str]:

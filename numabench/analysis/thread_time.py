@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import contention, offcpu, phases, recorded
 from numabench.analysis.lock_names import lock_name
-from numabench.analysis.migration import AUTONUMA
 from numabench.analysis.observed import migrated_bytes
 from numabench.perf.symbols import SymbolTable
-from numabench.record import MOVER
+from numabench.record import AUTONUMA, MOVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -106,14 +105,9 @@ class PassTime:
     locks: LockTime | None = None
 
 
-def has_movers(run: Run) -> bool:
-    """Whether threads of the workload call a driver; else the kernel migrates by itself, in any of them."""
-    return run.planned.driver != AUTONUMA
-
-
 def migrating_tids(run: Run, trial: Trial) -> tuple[int, ...]:
     """The threads that migrate in a trial."""
-    return tuple(thread.tid for thread in trial.threads if thread.role == MOVER or not has_movers(run))
+    return tuple(thread.tid for thread in trial.threads if thread.role == MOVER or not run.planned.has_movers)
 
 
 def reduce(run: Run, trial: Trial, profile: Profile, symbols: Kallsyms | None, table: SymbolTable = _TABLE) -> PassTime:
@@ -145,7 +139,7 @@ def reduce(run: Run, trial: Trial, profile: Profile, symbols: Kallsyms | None, t
 
 def elapsed_ns(run: Run, trial: Trial) -> int:
     """The time from GO to their end of the threads that migrate, of all together."""
-    if has_movers(run):
+    if run.planned.has_movers:
         return sum(mover.elapsed_ns for mover in trial.movers)
     return sum(work.elapsed_ns for work in trial.done)
 
