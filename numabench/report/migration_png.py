@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,26 +29,27 @@ _WIDTH_INCHES, _PANEL_INCHES = 15.0, 6.0
 _HEAD_INCHES, _ROW_INCHES = 3.0, 0.62
 _DPI = 110
 _FONT_POINTS = 7.5
+_NOTE_CHARS = 100
 # A character of a label in a segment takes so much.
 _CHAR_INCHES, _MARGIN_INCHES = 0.062, 0.06
-# Neighbours in a bar differ in lightness, too; waiting is hatched, and what is not migration is white.
+# Chosen so that no two are alike to the colour-blind; waiting is hatched, and what is not migration is white.
 COLOURS = {
-    phases.ENTRY: "#882255",
+    phases.ENTRY: "#000041",
     "isolate": "#56b4e9",
     "prepare": "#332288",
     "allocate": "#f0e442",
-    phases.UNMAP: "#009e73",
-    "tlb flush": "#f4a582",
+    phases.UNMAP: "#e2501b",
+    "tlb flush": "#19af51",
     "copy": "#0072b2",
-    "move": "#cc79a7",
+    "move": "#2d5968",
     phases.REMAP: "#0b5d2a",
     "put back": "#e69f00",
-    phases.WAIT_ENTRY: "#661100",
-    phases.RECEIVED: "#fddbc7",
-    "scan": "#7a7a1f",
+    phases.WAIT_ENTRY: "#7e0300",
+    phases.RECEIVED: "#d2e5ff",
+    "scan": "#737964",
     phases.UNPLACED: "#000000",
-    OTHER: "#c0b0ff",
-    NOT_SPLIT: "#777777",
+    OTHER: "#ffd9ca",
+    NOT_SPLIT: "#b1b1b1",
 }
 _SPINNING = "at a lock"
 _WHITE, _PALE = "#ffffff", "#e4e4e4"
@@ -140,14 +142,20 @@ def _paint(figure: Figure, times: Sequence[MigrationTime]) -> None:
     percent.set_xlim(0, 100)
     percent.set_xlabel("% of that time")
     seconds.set_yticks(range(len(times)), _labels(times), fontsize=8)
-    seconds.invert_yaxis()
+    seconds.set_ylim(len(times) - 0.5, -0.5)
     for axes in (seconds, percent):
         axes.grid(visible=True, axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     _legend(figure, [kind for kind in KINDS if any(kind in found for found in stacked)])
-    notes = (*[guest_note(one.run) for one in times if one.run.is_guest][:1], comparability(times))
-    figure.supxlabel("\n".join(filter(None, notes)), fontsize=8, color="#a00000")
+    guest = next((guest_note(one.run) for one in times if one.run.is_guest), "")
+    for axes, note in ((seconds, guest), (percent, _wrapped(comparability(times)))):
+        axes.set_title(note, fontsize=8, color="#a00000", loc="left")
+
+
+def _wrapped(text: str) -> str:
+    """A note in lines that fit above a panel."""
+    return "\n".join(textwrap.wrap(text, _NOTE_CHARS)).replace("$", r"\$")
 
 
 def _bar(axes: Axes, row: int, sizes: dict[Kind, float], full: float, unit: str) -> None:
@@ -188,12 +196,17 @@ def _fitting(kind: Kind, size: float, full: float, unit: str) -> str:
 
 
 def _write(axes: Axes, x: float, row: int, label: str, kind: Kind) -> None:
-    from matplotlib.patheffects import withStroke
-
-    dark = _is_light(kind.colour)
-    text = axes.text(x, row, label, ha="center", va="center", fontsize=_FONT_POINTS, color="black" if dark else _WHITE)
-    if kind.hatch:
-        text.set_path_effects([withStroke(linewidth=2.5, foreground=kind.colour)])
+    """A label in a segment, on a ground of its own where the segment is hatched."""
+    axes.text(
+        x,
+        row,
+        label,
+        ha="center",
+        va="center",
+        fontsize=_FONT_POINTS,
+        color="black" if _is_light(kind.colour) else _WHITE,
+        bbox={"facecolor": kind.colour, "edgecolor": "none", "pad": 1.0} if kind.hatch else None,
+    )
 
 
 def _end_of_bar(axes: Axes, row: int, one: MigrationTime) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MIN_WIDTH = 80
 _LABEL, _CELL = 34, 13
+_DIGITS = 4
 # A reason of waiting, or a lock within a phase, that is less of every run than this is not worth a row.
 _LEAST_SHARE = 0.005
 PHASE_ORDER = (*PHASES, OTHER, NOT_SPLIT)
@@ -137,27 +138,35 @@ def _table(page: Page, names: Sequence[str], times: Sequence[MigrationTime]) -> 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The table under way: a column each of some runs."""
+    """The table under way: a column each of some runs, with so many decimals that four digits are seen."""
 
     page: Page
     times: Sequence[MigrationTime]
 
+    @property
+    def decimals(self) -> int:
+        """How many the largest figure leaves room for."""
+        rates = [rate for one in self.times if not isinstance(rate := one.total_per_gib_s, Missing)]
+        largest = max(rates, default=0.0)
+        return max(_DIGITS - len(f"{largest:.0f}"), 0)
+
     def seconds(self, label: str, values: Sequence[float]) -> None:
         """A row of seconds, one a run."""
-        self.page.raw(_cut(label) + "".join(_cell(*each) for each in zip(self.times, values, strict=True)))
+        cells = (_cell(one, value, self.decimals) for one, value in zip(self.times, values, strict=True))
+        self.page.raw(_cut(label) + "".join(cells))
 
 
 def _cut(label: str) -> str:
     return f"{label if len(label) < _LABEL else label[: _LABEL - 4] + '...':<{_LABEL}}"
 
 
-def _cell(one: MigrationTime, seconds: float) -> str:
+def _cell(one: MigrationTime, seconds: float, decimals: int) -> str:
     """Seconds per GiB and the share of the whole; where nothing was migrated the share alone."""
     if not seconds:
         return f"{'-':>{_CELL}}"
     share = f"{100 * seconds / one.total_s:.1f}" if one.total_s else ""
     per_gib = one.total_per_gib_s
-    rate = "" if isinstance(per_gib, Missing) or not one.total_s else f"{seconds * per_gib / one.total_s:.3f}"
+    rate = "" if isinstance(per_gib, Missing) or not one.total_s else f"{seconds * per_gib / one.total_s:.{decimals}f}"
     return f"{rate:>7}{share:>{_CELL - 7}}"
 
 
@@ -227,7 +236,7 @@ def _short(value: float) -> str:
 def _unjoined(page: Page, times: Sequence[MigrationTime]) -> None:
     """How far shares can be trusted, and what could not be joined."""
     page.text(
-        "Seconds are of the measured trials, shares of the passes, which are other trials (docs: migration-report)."
+        "Seconds are of the measured trials, shares of the passes, which are other trials (docs/migration-report.md)."
     )
     sampled = [(letter, one) for letter, one in zip(letters(times), times, strict=True) if one.cpu_samples]
     if sampled:
