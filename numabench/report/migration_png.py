@@ -12,8 +12,7 @@ from numabench.analysis.missing import Missing
 from numabench.analysis.thread_time import OTHER, PREEMPTED
 from numabench.errors import ResultError
 from numabench.report.axes import safe
-from numabench.report.migration_text import PHASE_ORDER, comparability, letters
-from numabench.report.run_head import guest_note
+from numabench.report.migration_text import PHASE_ORDER, comparability, guests_note, letters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,9 +147,8 @@ def _paint(figure: Figure, times: Sequence[MigrationTime]) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     _legend(figure, [kind for kind in KINDS if any(kind in found for found in stacked)])
-    guest = next((guest_note(one.run) for one in times if one.run.is_guest), "")
-    for axes, note in ((seconds, guest), (percent, _wrapped(comparability(times)))):
-        axes.set_title(note, fontsize=8, color="#a00000", loc="left")
+    for axes, note in ((seconds, guests_note(times)), (percent, comparability(times))):
+        axes.set_title(_wrapped(note), fontsize=8, color="#a00000", loc="left")
 
 
 def _wrapped(text: str) -> str:

@@ -36,12 +36,10 @@ PHASE_ORDER = (*PHASES, OTHER, NOT_SPLIT)
 def render(times: Sequence[MigrationTime], width: int = 100, colour: bool = False) -> str:
     """The report; no line is longer than `width` columns (at least 80)."""
     page = Page(max(width, _MIN_WIDTH), colour)
-    page.text(f"where each second of migration goes: {_and(times)}", BOLD)
-    if times[0].run.is_guest:
-        page.text(guest_note(times[0].run), YELLOW)
-    differing = comparability(times)
-    if differing:
-        page.text(differing, YELLOW)
+    drivers = ", ".join(dict.fromkeys(one.run.planned.driver for one in times))
+    page.text(f"where each second of migration goes: {drivers}", BOLD)
+    for note in filter(None, (guests_note(times), comparability(times))):
+        page.text(note, YELLOW)
     for letter, one in zip(letters(times), times, strict=True):
         page.blank()
         _run(page, letter, one)
@@ -61,9 +59,13 @@ def letters(times: Sequence[MigrationTime]) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1, len(times) + 1))
 
 
-def _and(times: Sequence[MigrationTime]) -> str:
-    drivers = list(dict.fromkeys(one.run.planned.driver for one in times))
-    return ", ".join(drivers)
+def guests_note(times: Sequence[MigrationTime]) -> str:
+    """What is to be said of times that come from a guest, and whose they are; empty where there are none."""
+    guests = [letter for letter, one in zip(letters(times), times, strict=True) if one.run.is_guest]
+    if not guests:
+        return ""
+    note = guest_note(next(one.run for one in times if one.run.is_guest))
+    return note if len(guests) == len(times) else f"{', '.join(guests)}: {note[0].lower()}{note[1:]}"
 
 
 def comparability(times: Sequence[MigrationTime]) -> str:
