@@ -16,6 +16,8 @@ Each sample and each switch belongs to one thread and one part, so nothing is in
 is one part, `not split`, where that pass was not made. Without a `sched` pass the locks that a `lock` pass saw movers
 sleep for are told apart, in nanoseconds for each byte migrated, and the rest stays `not split`.
 
+Of cpuset a kernel worker migrates while the mover sleeps: what its samples show takes the place of that sleep.
+
 With automatic balancing the whole is share x CPU time of all threads, and what they were off the CPU for in migration,
 as a share of their time in the `sched` pass; the rest of their time is the workload's own and not in it.
 """
@@ -31,7 +33,7 @@ from numabench.analysis.latency import merged
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import moves, stall
 from numabench.analysis.spread import Spread, spread
-from numabench.analysis.thread_time import CpuTime, Doing, elapsed_ns
+from numabench.analysis.thread_time import OTHER, CpuTime, Doing, elapsed_ns
 from numabench.units import BYTES_PER_MB, GIB, HUGE_2M, NS_PER_S
 
 if TYPE_CHECKING:
@@ -197,9 +199,13 @@ def _driven(trials: Sequence[Trial], passes: Sequence[PassTime]) -> _Whole:
         )
     on_s = min(max(on_s, 0.0), call_s)
     off_s = call_s - on_s
-    waited, untold = _waited(passes, off_s, sum(_moved_bytes(trial) for trial in trials))
+    moved_bytes = sum(_moved_bytes(trial) for trial in trials)
+    waited, untold = _waited(passes, off_s, moved_bytes)
+    worked, waited = _worked(passes, waited, moved_bytes)
+    on_cpu = Counter(_divided(on_s, in_calls))
+    on_cpu.update(worked)
     parts = {
-        **{(CPU, doing): seconds for doing, seconds in _divided(on_s, in_calls).items()},
+        **{(CPU, doing): seconds for doing, seconds in on_cpu.items()},
         **{(OFF, doing): seconds for doing, seconds in waited.items()},
         (QUERIES, Doing("")): query_s,
         (BETWEEN, Doing("")): between_s,
@@ -226,6 +232,22 @@ def _waited(passes: Sequence[PassTime], off_s: float, moved_bytes: int) -> tuple
     if sum(waited.values()) > off_s:
         waited = _divided(off_s, asleep)
     return {**waited, Doing(NOT_SPLIT): max(off_s - sum(waited.values()), 0.0)}, told
+
+
+def _worked(
+    passes: Sequence[PassTime], waited: dict[Doing, float], moved_bytes: int
+) -> tuple[dict[Doing, float], dict[Doing, float]]:
+    """What kernel workers did while movers slept in their calls, and what is left of that sleep."""
+    found = [one for one in passes if one.cpu is not None and one.cpu.workers_ns]
+    seen_bytes = sum(0 if isinstance(one.migrated_bytes, Missing) else one.migrated_bytes for one in found)
+    worked_ns = _sum(one.cpu.workers_ns for one in found if one.cpu is not None)
+    slept = {doing: seconds for doing, seconds in waited.items() if doing in {Doing(OTHER), Doing(NOT_SPLIT)}}
+    slept_s = sum(slept.values())
+    if not seen_bytes or not slept_s:
+        return {}, waited
+    worked_s = min(sum(worked_ns.values()) / NS_PER_S * moved_bytes / seen_bytes, slept_s)
+    rest = {doing: seconds * (1 - worked_s / slept_s) for doing, seconds in slept.items()}
+    return _divided(worked_s, worked_ns), {**waited, **rest}
 
 
 def _balanced(trials: Sequence[Trial], passes: Sequence[PassTime]) -> _Whole:
@@ -259,6 +281,7 @@ def _cpu_time(passes: Sequence[PassTime]) -> tuple[CpuTime | None, list[str]]:
         in_calls=_sum(one.in_calls for one in found),
         queries=sum(one.queries for one in found),
         elsewhere=sum(one.elsewhere for one in found),
+        workers_ns=_sum(one.workers_ns for one in found),
     )
     if not cpu.total:
         return None, ["the cpu pass has no sample of the threads that migrate: their time is not split by phase"]

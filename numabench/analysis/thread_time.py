@@ -6,7 +6,7 @@ With automatic balancing, which has no movers, they are all threads of the workl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from numabench.analysis import contention, offcpu, phases, recorded
@@ -14,6 +14,7 @@ from numabench.analysis.lock_names import lock_name
 from numabench.analysis.observed import migrated_bytes
 from numabench.perf.symbols import SymbolTable
 from numabench.record import AUTONUMA, MOVER
+from numabench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -39,6 +40,8 @@ _CALLS = {
     "home-node": f"{_MBIND} sys_set_mempolicy_home_node sys_madvise do_madvise handle_mm_fault",
 }
 _IN_CALL = {driver: frozenset(names.split()) for driver, names in _CALLS.items()}
+# The kernel's own threads that migrate for a driver, whose call waits for them.
+_WORKERS = {"cpuset": frozenset(["cpuset_migrate_mm_workfn"])}
 # Movers ask where pages are by move_pages(2) with no target, which of the drivers only move_pages calls with one.
 _QUERY = frozenset(["do_pages_stat"])
 _OTHERS_QUERY = _QUERY | {"sys_move_pages", "kernel_move_pages"}
@@ -63,6 +66,7 @@ class CpuTime:
 
     Elsewhere is user space, and the kernel for another end: faults and interrupts outside of a call. With automatic
     balancing `in_calls` is what belongs to a migration. `others` are the samples of the workload's other threads.
+    `workers_ns` is the time of the kernel's own threads that migrate for the driver (cpuset), by samples and frequency.
     """
 
     samples: int
@@ -70,6 +74,7 @@ class CpuTime:
     in_calls: Mapping[Doing, int]
     queries: int
     elsewhere: int
+    workers_ns: Mapping[Doing, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -125,6 +130,10 @@ def reduce(run: Run, trial: Trial, profile: Profile, symbols: Kallsyms | None, t
         beside = np.isin(groups["tid"], [thread.tid for thread in trial.threads]) & ~own
         others = int(groups["count"][beside & (groups["event"] == cpu.number)].sum())
         on_cpu = cpu_time(recorded.stacks(profile, cpu, symbols, select=own), driver, others, table)
+        if driver in _WORKERS and trial.observed.frequency_hz:
+            everyone = recorded.stacks(profile, cpu, symbols, select=~own)
+            period_ns = NS_PER_S // trial.observed.frequency_hz
+            on_cpu = replace(on_cpu, workers_ns=workers_time(everyone, driver, period_ns, table))
     switches, events = recorded.switches(profile), recorded.contention_events(profile)
     return PassTime(
         trial=trial.index,
@@ -158,6 +167,16 @@ def cpu_time(stacks: Iterable[Stack], driver: str, others: int = 0, table: Symbo
         else:
             elsewhere += stack.weight
     return CpuTime(samples, others, in_calls, queries, elsewhere)
+
+
+def workers_time(stacks: Iterable[Stack], driver: str, period_ns: int, table: SymbolTable = _TABLE) -> dict[Doing, int]:
+    """The CPU time of the kernel's threads that migrate for a driver, which each sample has `period_ns` of."""
+    found: dict[Doing, int] = {}
+    for stack in stacks:
+        if _WORKERS[driver].intersection(table.stack(stack.kernel)):
+            doing = _doing(stack.kernel, table)
+            found[doing] = found.get(doing, 0) + stack.samples * period_ns
+    return found
 
 
 def off_time(
@@ -207,14 +226,18 @@ def _in_calls(times_ns: Any, stacks: Any, doing_of: Callable[[int], Doing | None
 
 def at_work(kernel_frames: tuple[str, ...], driver: str, table: SymbolTable = _TABLE) -> Doing | None:
     """What a thread does for a driver, by its kernel stack; None where it is not in one of its calls."""
-    where = phases.place(kernel_frames, table)
     if driver == AUTONUMA:
-        inside = where.in_migration
+        inside = phases.place(kernel_frames, table).in_migration
     else:
         frames = table.stack(kernel_frames)
         inside = bool(_IN_CALL.get(driver, frozenset()).intersection(frames)) and not _QUERY.intersection(frames)
     if not inside:
         return None
+    return _doing(kernel_frames, table)
+
+
+def _doing(kernel_frames: tuple[str, ...], table: SymbolTable) -> Doing:
+    where = phases.place(kernel_frames, table)
     lock = f"{where.waits_for} {lock_name(kernel_frames, table)}".strip() if where.waits_for else ""
     return Doing(where.phase if where.in_migration else OTHER, lock)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import driven_run
@@ -234,6 +235,22 @@ def test_only_locks_that_are_slept_for_are_off_the_cpu() -> None:
     # The mutex of 20 ns, and the spinlock of 40 ns, which is on the CPU; the pipe's is not a call's.
     assert (found.waits.count, found.waits.total_ns) == (2, 60)
     assert found.asleep == {Doing("prepare", "mutex lru_add_drain"): 20}
+
+
+def test_a_kernel_worker_takes_the_place_of_the_sleep_of_the_mover_that_waits_for_it(tmp_path: Path) -> None:
+    worker = ("copy_page", "folio_copy", "migrate_pages", "do_migrate_pages", "cpuset_migrate_mm_workfn", "kthread")
+    own = thread_time.cpu_time([stack((), 1)], "cpuset")
+    workers_ns = thread_time.workers_time([stack(worker, 1), stack(COPY, 1)], "cpuset", SECOND_NS)
+    assert workers_ns == {Doing("copy"): SECOND_NS}
+    # A second of it for 64 MiB: of the run's 8,096 pages that is 0.494 s, of 2 s asleep in calls.
+    cpu = PassTime(2, "cpu", SECOND_NS, 64 << 20, cpu=replace(own, workers_ns=workers_ns))
+    off = PassTime(3, "sched", SECOND_NS, GIB, off_cpu={Doing(OTHER): 7, Doing("entry", "mutex"): 1})
+    found = time_of(run_of(tmp_path, "cpuset"), cpu, off)
+    copied = CONFIRMED * PAGE / (64 << 20)
+    assert found.seconds(CPU, "copy") == pytest.approx(copied)
+    assert found.seconds(OFF, OTHER) == pytest.approx(2.0 * 7 / 8 - copied)
+    assert found.seconds(OFF, "entry") == pytest.approx(0.25)
+    assert sum(part.seconds for part in found.parts) == pytest.approx(WHOLE_S)
 
 
 def test_with_balancing_the_whole_is_what_the_threads_spend_in_migration(tmp_path: Path) -> None:
