@@ -100,31 +100,35 @@ def kernel_6_1(lab_kernel: Callable[[str], Kernel]) -> Kernel:
 
 @pytest.fixture(scope="session")
 def guest_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one directory that `guest_2n` shares with the host for writing; it has the same path in the guest."""
+    """The one directory that shared guests share with the host for writing; it has the same path in them."""
     return tmp_path_factory.mktemp("guest")
 
 
 @pytest.fixture(scope="session")
-def _shared_guest(kernel_6_1: Kernel, guest_dir: Path) -> Iterator[Callable[[], Guest]]:
-    running: list[Guest] = []
+def shared_guest(lab_kernel: Callable[[str], Kernel], guest_dir: Path) -> Iterator[Callable[[str, str], Guest]]:
+    """A function that gives the guest of a kernel and topology which all tests share, booted again when lost."""
+    running: dict[tuple[str, str], Guest] = {}
 
-    def current() -> Guest:
-        if running and not running[-1].alive:
-            running.pop().close()
-        if not running:
-            accel = probe(kernel_6_1.image).accel
-            running.append(Guest.boot(kernel_6_1, shape("2n"), accel, writable=(guest_dir,)))
-        return running[-1]
+    def current(spec: str, of: str) -> Guest:
+        known = running.get((spec, of))
+        if known is not None and known.alive:
+            return known
+        if known is not None:
+            known.close()
+        kernel = lab_kernel(spec)
+        booted = Guest.boot(kernel, shape(of), probe(kernel.image).accel, writable=(guest_dir,))
+        running[spec, of] = booted
+        return booted
 
     yield current
-    for guest in running:
+    for guest in running.values():
         guest.close()
 
 
 @pytest.fixture
-def guest_2n(_shared_guest: Callable[[], Guest]) -> Guest:
-    """A guest with 2 nodes, 1 GiB and one CPU each, on 6.1: shared by all tests, booted again when lost."""
-    return _shared_guest()
+def guest_2n(shared_guest: Callable[[str, str], Guest]) -> Guest:
+    """A guest with 2 nodes, 1 GiB and one CPU each, on 6.1."""
+    return shared_guest("debian:bookworm", "2n")
 
 
 @pytest.fixture

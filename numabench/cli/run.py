@@ -161,12 +161,12 @@ def run(
 
     With fewer memory nodes than asked for, the same run takes place in an emulated guest that has them.
     """
+    options = dict(locals())
     import json
 
     from numabench.cli.request import request_from
     from numabench.host import topology as host_topology
 
-    options = dict(locals())
     argv = ("numabench", *sys.argv[1:]) if asked is None else tuple(json.loads(asked))
     request = request_from(options, argv=argv, foreign=_is_foreign(target))
     guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))

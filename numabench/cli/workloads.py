@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _COLUMNS = 100
 _ROW = "{:<20} {:<11} {:<8} {:>5}  {}"
 _COUNTED = (
-    "Memory and threads are processes x each; loops are of each thread. Threads of pingpong and forktree are movers, and "
-    "loops their passes; `numabench drivers` lists what they can call."
+    "Memory and threads are processes x each; loops are of each thread. Threads of pingpong and forktree are movers, "
+    "and loops their passes; `numabench drivers` lists what they can call."
 )
 _NEEDS = (
     "Each needs 2 memory nodes to migrate between, a C compiler and libnuma's header; hard and inverse need CPUs and "

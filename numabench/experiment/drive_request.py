@@ -63,7 +63,10 @@ class DriveRequest:
 
 
 _OF_FAMILY = ("--depth", "--fanout", "--mover-at", "--churn")
-_OF_MOVERS = ("--mover", "--move-all", "--strict", "--batch", "--order", "--mover-on", "--route", "--retries")
+_OF_MOVERS = (
+    *("--mover", "--move-all", "--strict", "--batch", "--order", "--mover-on", "--route", "--retries"),
+    *("--threads", "--mover-at"),
+)
 _CHOICES = {
     "--mover": ("inside", OUTSIDE),
     "--order": ("sequential", "random", "interleaved"),
@@ -108,7 +111,7 @@ def check(asked: DriveRequest, spec: Workload | None, placements: tuple[str, ...
     parse_churn(asked.churn)
     if asked.batch is not None and not 1 <= asked.batch <= MAX_BATCH:
         raise UsageError(f"--batch {asked.batch} is out of range", f"it is pages a call, from 1 to {MAX_BATCH}")
-    _check_driver(asked, driver, options, threads)
+    _check_driver(asked, driver, options if threads is None else {**options, "--threads": threads}, threads)
 
 
 def _check_undriven(asked: DriveRequest, who: str, driver: Driver) -> None:
@@ -129,8 +132,8 @@ def _refuse(options: dict[str, object], unwanted: tuple[str, ...], owner: str) -
 def _check_driver(asked: DriveRequest, driver: Driver, options: dict[str, object], threads: int | None) -> None:
     """Refuse what the driver does not take."""
     if not driver.has_movers:
-        for option in (*_OF_MOVERS, *(("--threads",) if threads is not None else ())):
-            if option in options or option == "--threads":
+        for option in _OF_MOVERS:
+            if option in options:
                 raise UsageError(f"{option} is of movers, and driver {driver.name} has none", "leave it out")
         if asked.victims == 0:
             raise UsageError(

@@ -148,12 +148,15 @@ def _run_record(
         },
         "plan": plan.to_json(),
         "knobs": [write.to_json() for write in applied.writes],
-        "notes": [
-            {"code": "scaled", "message": text, "remedy": "not to be compared with published numbers"}
-            for text in plan.scaled
-        ]
+        "notes": [{"code": "scaled", "message": text, "remedy": _scaled_remedy(plan)} for text in plan.scaled]
         + [asdict(remark) for remark in remarks],
     }
+
+
+def _scaled_remedy(plan: Plan) -> str:
+    if plan.drive is not None:
+        return "ask for what is meant: --size, --loops, --duration"
+    return "not to be compared with published numbers"
 
 
 def _subjects(plan: Plan, topology: Topology, root: Root) -> list[Subject]:

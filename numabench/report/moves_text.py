@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PERCENTILES = (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
 _COLUMNS = (*(name for name, _ in PERCENTILES), "max")
 _CELL = 10
-_LABEL = 26
+_LABEL = 30
 _SHOWN_ACCESSES = 5
 
 
@@ -143,9 +143,9 @@ def _latencies(page: Page, shown: TrialSummary, is_guest: bool) -> None:
         rows.append(("access of victims", f"{shown.stall.count:,} accesses", shown.stall))
     if not rows:
         return
-    guest = ", guest time" if is_guest else ""
-    page.raw(f"  how long one took, trial {shown.trial.index}{guest}")
-    narrow = page.width < 4 + _LABEL + 4 * _CELL + 24
+    guest = " (guest)" if is_guest else ""
+    page.raw(f"  time of one, trial {shown.trial.index}{guest}")
+    narrow = page.width < 4 + _LABEL + 4 * _CELL + 22
     if not narrow:
         page.lines[-1] = f"{page.lines[-1]:<{4 + _LABEL}}" + "".join(f"{name:>{_CELL}}" for name in _COLUMNS)
     for label, rate, latency in rows:

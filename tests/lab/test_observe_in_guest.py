@@ -85,17 +85,18 @@ def test_2_mb_cost_1024_locks_and_512_flushes_on_6_1(guest_2n: Guest, guest_dir:
 
 
 def test_2_mb_cost_1024_locks_and_a_flush_or_two_on_6_12(
-    guest: Callable[..., Guest], tmp_path: Path, move: Path
+    shared_guest: Callable[[str, str], Guest], guest_dir: Path, move: Path
 ) -> None:
-    running = guest("debian:bookworm-backports", "2n", writable=(tmp_path,))
-    check_small_pages(running, tmp_path, move, is_batched=True)
-    check_huge_pages(running, tmp_path, move)
+    running = shared_guest("debian:bookworm-backports", "2n")
+    results = guest_dir / "6.12"
+    check_small_pages(running, results, move, is_batched=True)
+    check_huge_pages(running, results, move)
 
 
 def test_2_mb_cost_1024_locks_and_a_flush_or_two_on_7_2(
-    guest: Callable[..., Guest], tmp_path: Path, move: Path
+    shared_guest: Callable[[str, str], Guest], guest_dir: Path, move: Path
 ) -> None:
-    check_small_pages(guest("debian:sid", "2n", writable=(tmp_path,)), tmp_path, move, is_batched=True)
+    check_small_pages(shared_guest("debian:sid", "2n"), guest_dir / "7.2", move, is_batched=True)
 
 
 def test_threads_that_move_pages_wait_for_each_other_in_a_phase_and_perf_counts_the_same(

@@ -156,6 +156,7 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
     ("options", "told"),
     [
         ({"drive": {"driver": "autonuma", "batch": 8}}, "--batch is of movers"),
+        ({"workload": "forktree", "drive": {"driver": "autonuma", "mover_at": "child"}}, "--mover-at is of movers"),
         ({"drive": {"driver": "autonuma", "victims": 0}}, "--victims 0 leaves nobody"),
         ({"drive": {"driver": "autonuma"}, "threads": 2}, "--threads is of movers"),
         ({"drive": {"driver": "autonuma"}, "loops": 2}, "--loops are passes of movers"),

@@ -61,7 +61,7 @@ def test_the_rate_is_told_in_bytes_and_pages(tmp_path: Path) -> None:
 
 def test_how_long_calls_and_accesses_took_is_a_table(tmp_path: Path) -> None:
     text = render(driven(tmp_path))
-    assert line_of(text, "how long one took").split()[-4:] == ["p50", "p99", "p99.9", "max"]
+    assert line_of(text, "time of one").split()[-4:] == ["p50", "p99", "p99.9", "max"]
     assert (
         line_of(text, "call, node 0 to 1").split(None, 5)[5]
         == "101 ms    200 ms    200 ms    200 ms  13.82 MB/s in calls"

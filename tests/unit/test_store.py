@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import driven_run
 import pytest
 import synthetic_run
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,25 @@ TESTS = Path(synthetic_run.__file__).parent
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     return synthetic_run.write(tmp_path)
+
+
+def write_driven(results: Path) -> Path:
+    """A driven run with everything that one may leave."""
+    family = {"depth": 3, "fanout": 2, "mover_at": "parent", "churn": ["fork"]}
+    record = driven_run.run_record(obstacles={"pinned": 8}, family=family)
+    longest = [{**access, "call": driven_run.wrong_word()["call"]} for access in driven_run.victim()["longest"]]
+    left = {
+        "victims": [driven_run.victim(longest=longest)],
+        "wrong_words": [driven_run.wrong_word()],
+        "family": driven_run.FAMILY,
+    }
+    return driven_run.write(results, record, [driven_run.trial_record(**left)])
+
+
+@pytest.fixture(params=[synthetic_run.write, write_driven])
+def any_run_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    made: Path = request.param(tmp_path)
+    return made
 
 
 def edit(file: Path, **changes: Any) -> None:
@@ -253,8 +273,8 @@ JSON = st.recursive(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_json_in_any_place_is_a_run_or_an_error_of_ours(run_path: Path, data: st.DataObject) -> None:
-    file = run_path / data.draw(st.sampled_from(["run.json", "end.json", "trials/0001/trial.json"]))
+def test_any_json_in_any_place_is_a_run_or_an_error_of_ours(any_run_path: Path, data: st.DataObject) -> None:
+    file = any_run_path / data.draw(st.sampled_from(["run.json", "end.json", "trials/0001/trial.json"]))
     whole = file.read_text()
     record = json.loads(whole)
     holder, key = record, data.draw(st.sampled_from(sorted(record)))
@@ -264,9 +284,9 @@ def test_any_json_in_any_place_is_a_run_or_an_error_of_ours(run_path: Path, data
     holder[key] = data.draw(JSON)
     file.write_text(json.dumps(record))
     try:
-        run = store.load(run_path)
+        run = store.load(any_run_path)
     except NumabenchError as error:
-        assert str(run_path) in error.message  # noqa: PT017  either outcome is right
+        assert str(any_run_path) in error.message  # noqa: PT017  either outcome is right
     else:
         assert isinstance(run, store.Run)
     finally:
@@ -306,8 +326,8 @@ def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", ["run.json", "end.json", "trials/0001/trial.json", "trials/0001/samples.jsonl"])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_loads_can_be_reported_and_listed(run_path: Path, name: str, data: st.DataObject) -> None:
-    file = run_path / name
+def test_whatever_loads_can_be_reported_and_listed(any_run_path: Path, name: str, data: st.DataObject) -> None:
+    file = any_run_path / name
     whole = file.read_text()
     # The second line of the samples, the whole of the others.
     lines = whole.splitlines() if name.endswith("jsonl") else [whole]
@@ -320,19 +340,19 @@ def test_whatever_loads_can_be_reported_and_listed(run_path: Path, name: str, da
     holder[last] = data.draw(st.sampled_from(ODD) | JSON)
     lines[row] = json.dumps(record)
     file.write_text("\n".join(lines) + "\n")
-    trial_file = run_path / "trials/0001/trial.json"
+    trial_file = any_run_path / "trials/0001/trial.json"
     trial = trial_file.read_text()
     if name.endswith("jsonl"):
         edit(trial_file, files={})
     try:
-        run = store.load(run_path)
+        run = store.load(any_run_path)
         assert render(run).endswith("\n")
         json.dumps(run_json.report(run), allow_nan=False)
         make_frames(run)
     except NumabenchError as error:
-        assert str(run_path) in error.message  # noqa: PT017  either outcome is right
+        assert str(any_run_path) in error.message  # noqa: PT017  either outcome is right
     finally:
-        assert len(list(store.iterate(run_path.parent))) == 1
+        assert len(list(store.iterate(any_run_path.parent))) == 1
         trial_file.write_text(trial)
         file.write_text(whole)
 
