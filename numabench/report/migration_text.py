@@ -100,7 +100,7 @@ def _run(page: Page, letter: str, shown: MigrationTime) -> None:
         page.item("MB/s", f"{rate}; {spread_text(moved.pages_per_s, format_count)} pages/s", 3)
     named = [f"{name} {format_count(count)}" for name, count in moved.statuses]
     if named:
-        page.item("not placed", f"statuses over all trials: {', '.join(named)}", 3)
+        page.item("statuses", f"not the target's node: {', '.join(named)}", 3)
     failed = [f"{name} {format_count(count)}" for name, count in moved.call_errors]
     if failed:
         page.item("calls failed", ", ".join(failed), 3)
@@ -205,12 +205,14 @@ def _costs(page: Page, times: Sequence[MigrationTime]) -> None:
     waits = any(one.lock_waits for one in times)
     if not names and not waits:
         return
-    page.raw("per 2 MB migrated")
-    for name in names:
-        found = [_cost(one, name) for one in times]
-        then = next((cost.in_2012 for cost in found if cost and cost.in_2012), None)
-        label = f"  {name}" + (f" (2012: {then:,})" if then else "")
-        page.raw(_cut(label) + "".join(f"{_per_2mb(cost):>{_CELL}}" for cost in found))
+    costs = {name: [_cost(one, name) for one in times] for name in names}
+    then = {
+        name: next((cost.in_2012 for cost in found if cost and cost.in_2012), None) for name, found in costs.items()
+    }
+    thread = ", ".join(f"{count:,} {name}" for name, count in then.items() if count)
+    page.raw("per 2 MB migrated" + (f" (in 2012: {thread})" if thread else ""))
+    for name, found in costs.items():
+        page.raw(_cut(f"  {name}") + "".join(f"{_per_2mb(cost):>{_CELL}}" for cost in found))
     if waits:
         counts = (one.lock_waits.count_per_2mb if one.lock_waits else None for one in times)
         page.raw(_cut("  waits for locks in calls") + "".join(_number_cell(count) for count in counts))
