@@ -153,7 +153,9 @@ _PHASES = (
             "folio_putback_lru putback_movable_pages putback_movable_ops_page folio_putback_hugetlb migrate_folio_done "
             "migrate_folio_undo_src migrate_folio_undo_dst folio_add_lru folio_batch_move_lru "
             # The old page is freed where its copy is in place.
-            "__folio_put __put_page free_unref_page free_unref_folios"
+            "__folio_put __put_page free_unref_page free_unref_folios "
+            # What is left of folio_add_lru and of freeing where they are inlined (seen on 7.2.13).
+            "__folio_batch_add_and_move __free_frozen_pages free_frozen_page_commit"
         ),
     ),
 )

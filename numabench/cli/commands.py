@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from numabench import __version__
-from numabench.cli import callgraph, drivers, lab, list_runs, locks, report, run, topology, workloads
+from numabench.cli import callgraph, drivers, lab, list_runs, locks, migration, report, run, topology, workloads
 from numabench.process import set_debug
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run", no_args_is_help=True)(run.run)
 app.command("report")(report.report)
+app.command("migration", no_args_is_help=True)(migration.migration)
 app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
 app.command("locks", no_args_is_help=True)(locks.locks)
 app.command("list")(list_runs.list_runs)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from numabench.errors import ResultError, UsageError
 from numabench.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _PREFERRED = ("cpu", "sched", "lock")
 # Beyond this share, what was lost may change what the rest says.
 _LOST_SHARE = 0.001
 DEFAULT_RESULTS = Path("results")
+_Reduced = TypeVar("_Reduced")
 
 
 @dataclass(frozen=True)
@@ -164,33 +165,46 @@ def observations(
     `placement` leaves out those of others; `everything` has them of the whole machine and not of the workload alone;
     `table` has the functions' names.
     """
-    from numabench.perf import PerfDataError
+    from numabench.analysis import observed
+    from numabench.perf import symbols as of_kernels
+
+    names = table or of_kernels.SymbolTable()
+    return reduced(
+        run,
+        lambda trial, profile, found: observed.reduce(run, trial, profile, found, everything=everything, table=names),
+        lambda trial, text: observed.reduce_counts(run, trial, text),
+        placement=placement,
+    )
+
+
+def reduced(
+    run: Run,
+    recording: Callable[[Trial, Profile, Kallsyms | None], _Reduced],
+    counts: Callable[[Trial, str], _Reduced],
+    *,
+    placement: str | None = None,
+) -> tuple[_Reduced, ...]:
+    """The passes of a run, each read once and reduced: by `recording` what was sampled, by `counts` what was counted.
+
+    One that cannot be read is told on stderr. `placement` leaves out those of others.
+    """
+    from numabench import perf
+    from numabench.analysis.recorded import PAIRED
 
     found = []
     for trial in run.trials:
-        recorded = trial.observed
-        if recorded is None or recorded.file is None or trial.status != "ok":
-            continue
-        if placement not in {None, trial.placement}:
+        kept = trial.observed
+        if kept is None or kept.file is None or trial.status != "ok" or placement not in {None, trial.placement}:
             continue
         try:
-            found.append(_observation(run, trial, recorded.file, recorded.kallsyms, everything, table))
-        except PerfDataError as error:
+            if kept.file.suffix == ".data":
+                profile = perf.load(kept.file, rows=PAIRED)
+                found.append(recording(trial, profile, symbols(profile, kept.file, kept.kallsyms)))
+            else:
+                found.append(counts(trial, _text(kept.file)))
+        except perf.PerfDataError as error:
             print(f"numabench: {error}", file=sys.stderr)
     return tuple(found)
-
-
-def _observation(
-    run: Run, trial: Trial, path: Path, kallsyms: Path | None, everything: bool, names: SymbolTable | None
-) -> Observation:
-    from numabench import perf
-    from numabench.analysis import observed, recorded
-
-    if path.suffix != ".data":
-        return observed.reduce_counts(run, trial, _text(path))
-    profile = perf.load(path, rows=recorded.PAIRED)
-    found = symbols(profile, path, kallsyms)
-    return observed.reduce(run, trial, profile, found, everything=everything, table=names or table(None))
 
 
 def _text(path: Path) -> str:

@@ -27,6 +27,10 @@ MOVE_6_1 = (
     "migrate_pages_batch migrate_pages move_pages_and_store_status.isra.0 __x64_sys_move_pages x64_sys_call "
     "do_syscall_64 entry_SYSCALL_64_after_hwframe"
 )
+NODE_7_2 = (
+    "migrate_pages_batch migrate_pages_sync migrate_pages migrate_to_node do_migrate_pages kernel_migrate_pages "
+    "__x64_sys_migrate_pages do_syscall_64"
+)
 MOVE_6_12 = (
     "migrate_pages_batch migrate_pages_sync migrate_pages move_pages_and_store_status __x64_sys_move_pages "
     "x64_sys_call do_syscall_64 entry_SYSCALL_64_after_hwframe"
@@ -108,6 +112,11 @@ STACKS = (
     # The old page is freed when its copy is in place, with migrate_folio_done inlined (seen on 6.1.192).
     (f"_raw_spin_unlock free_unref_page {MOVE_6_1}", Place("put back", "move_pages")),
     (f"__mem_cgroup_uncharge __folio_put {MOVE_6_1}", Place("put back", "move_pages")),
+    # 7.2
+    (f"_raw_spin_trylock __free_frozen_pages {NODE_7_2}", Place("put back", "migrate_pages(2)")),
+    (f"__list_add_valid_or_report free_frozen_page_commit {NODE_7_2}", Place("put back", "migrate_pages(2)")),
+    (f"__folio_batch_add_and_move {NODE_7_2}", Place("put back", "migrate_pages(2)")),
+    (f"folio_unlock {NODE_7_2}", Place("not placed", "migrate_pages(2)")),
     # 6.12
     (
         (
