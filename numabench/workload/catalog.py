@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from numabench.errors import UsageError
-from numabench.units import GIB, format_bytes
+from numabench.units import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,6 +120,17 @@ WORKLOADS = (
         cpus_per_thread=1,
         bound_by="thread",
         origin=_REPORT_2012,
+    ),
+    Workload(
+        name="pingpong",
+        summary="movers send memory from node to node by the system call that --driver names, while victims touch it",
+        source="pingpong.c",
+        processes=1,
+        size_bytes=256 * MIB,
+        loops=100,
+        cpus_per_thread=1,
+        bound_by="thread",
+        origin="numabench's own",
     ),
 )
 
