@@ -62,9 +62,10 @@ def format_seconds(duration_s: float) -> str:
     if duration_s >= 120:
         minutes, seconds = divmod(round(duration_s), 60)
         return f"{minutes} min {seconds:02d} s"
-    if duration_s >= 1:
+    # What would be rounded to 1000 of a unit is 1 of the next.
+    if duration_s >= 0.9995:
         return f"{duration_s:.3g} s"
-    if duration_s >= 1e-3:
+    if duration_s >= 0.9995e-3:
         return f"{duration_s * 1e3:.3g} ms"
     return f"{duration_s * 1e6:.3g} us"
 

@@ -178,6 +178,7 @@ def _finish(axes: Axes, summary: SweepSummary, wanted: _Figure) -> None:
             axes.axhline(summary.stall_budget_s, color="#a00000", linewidth=1.2, label=f"budget {budget}")
     else:
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda rate, _place: rate_text(rate))
         if summary.curves:
             axes.plot([], [], "o", markersize=10, fillstyle="none", color="#444444", label="knee")
     axes.legend(fontsize=8, frameon=False, loc="best")
@@ -188,13 +189,13 @@ def _draw_pairs(path: Path, summary: SweepSummary, table: PairTable) -> bool:
     maps = [
         ("MB/s of the time in calls", {pair: each.mb_per_s for pair, each in table.pairs.items()}, rate_text, False),
         ("p99 of a call", {pair: each.call_p99_ns for pair, each in table.pairs.items()}, time_text, True),
-        ("p99 of a victim's access", {pair: cell.stall_p99_ns for pair, cell in table.stalls.items()}, time_text, True),
+        ("p99 of a victim's access", _stalls(table), time_text, True),
     ]
     shown = [each for each in maps if any(found is not None for found in each[1].values())]
     if not shown:
         return False
     nodes = table.nodes
-    side = max(3.6, 0.75 * len(nodes) + 1.4)
+    side = max(3.4, 0.58 * len(nodes) + 1.2)
     figure = _figure(summary, max(len(shown) * (side + 0.6), 7.0), side + 1.2, "From node to node")
     for place, (title, spreads, show, is_time) in enumerate(shown, 1):
         axes = figure.add_subplot(1, len(shown), place)
@@ -205,6 +206,12 @@ def _draw_pairs(path: Path, summary: SweepSummary, table: PairTable) -> bool:
         figure.text(0.01, 0.99, safe(fixed_text(table.fixed)), fontsize=8, va="top")
     figure.savefig(path)
     return True
+
+
+def _stalls(table: PairTable) -> dict[tuple[int, int], Spread | None]:
+    """What victims waited, by pair; a ping-pong is both ways at once."""
+    asked = {pair: cell.stall_p99_ns for pair, cell in table.stalls.items()}
+    return {(target, source): found for (source, target), found in asked.items()} | asked
 
 
 def _draw_map(
@@ -219,12 +226,12 @@ def _draw_map(
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    # Dark is bad in all: slow, or long.
+    # Dark is bad in all maps: slow, or long.
     shades = colormaps["viridis_r" if is_time else "viridis"].copy()
     shades.set_bad("#ffffff")
     grid = [[medians.get((source, target), math.nan) for target in nodes] for source in nodes]
     low, high = min(medians.values()), max(medians.values())
-    axes.imshow(grid, cmap=shades, vmin=low, vmax=high if high > low else low * 1.01 + 1e-9)
+    axes.imshow(grid, cmap=shades, vmin=low, vmax=high if high > low else low + 1)
     for row, source in enumerate(nodes):
         for column, target in enumerate(nodes):
             value = medians.get((source, target))
@@ -246,5 +253,5 @@ def _draw_map(
             )
     axes.set_xticks(range(len(nodes)), [str(node) for node in nodes])
     axes.set_yticks(range(len(nodes)), [str(node) for node in nodes])
-    axes.set_xlabel("to node")
+    axes.set_xlabel("to node (hatched: no figure)")
     axes.set_ylabel("from node")

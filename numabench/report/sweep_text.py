@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from numabench.analysis.finding import INVALID
 from numabench.analysis.missing import Missing
+from numabench.analysis.sweep import interval
 from numabench.report.escape import escape
 from numabench.report.page import BOLD, RED, YELLOW, Page
 from numabench.report.run_head import guest_note
@@ -26,8 +27,8 @@ _GAP = 2
 
 
 def rate_text(value: float) -> str:
-    """MB/s, to four digits."""
-    return f"{value:.4g}"
+    """A rate, to four digits or to whole ones."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def time_text(ns: float) -> str:
@@ -35,13 +36,24 @@ def time_text(ns: float) -> str:
     return format_seconds(ns / NS_PER_S)
 
 
-_FIGURES: tuple[tuple[str, Callable[[CellFigures], Spread | None], Callable[[float], str]], ...] = (
-    ("confirmed MB/s", lambda cell: cell.mb_per_s, rate_text),
-    ("confirmed pages/s", lambda cell: cell.pages_per_s, lambda value: f"{value:,.0f}"),
-    ("p50 of a call", lambda cell: cell.call_p50_ns, time_text),
-    ("p99 of a call", lambda cell: cell.call_p99_ns, time_text),
-    ("p99.9 of a call", lambda cell: cell.call_p999_ns, time_text),
-    ("p99 of the victims' accesses", lambda cell: cell.stall_p99_ns, time_text),
+@dataclass(frozen=True)
+class _Figure:
+    """What a table shows: of the first spread the interval, too; of several the medians alone."""
+
+    title: str
+    of: Callable[[CellFigures], tuple[Spread | None, ...]]
+    show: Callable[[float], str]
+
+
+_FIGURES = (
+    _Figure("confirmed MB/s", lambda cell: (cell.mb_per_s,), rate_text),
+    _Figure("confirmed pages/s", lambda cell: (cell.pages_per_s,), rate_text),
+    _Figure(
+        "time of a call: p50 / p99 / p99.9, medians",
+        lambda cell: (cell.call_p50_ns, cell.call_p99_ns, cell.call_p999_ns),
+        time_text,
+    ),
+    _Figure("p99 of the victims' accesses", lambda cell: (cell.stall_p99_ns,), time_text),
 )
 
 
@@ -70,7 +82,9 @@ def first_run(sweep: Sweep) -> Run | None:
 def _head(page: Page, summary: SweepSummary) -> None:
     sweep = summary.sweep
     run = first_run(sweep)
-    page.text(f"sweep of {sweep.workload}: {len(sweep.cells)} cells, {sweep.repeats} repeats", BOLD)
+    page.text(
+        f"sweep of {sweep.workload}: {_counted(len(sweep.cells), 'cell')}, {_counted(sweep.repeats, 'repeat')}", BOLD
+    )
     page.text(f"{sweep.sweep_id}, {sweep.created_utc}")
     if run is not None and run.is_guest:
         page.text(guest_note(run), YELLOW)
@@ -86,29 +100,39 @@ def _head(page: Page, summary: SweepSummary) -> None:
     for axis in sweep.axes:
         page.item(axis.name, ", ".join(axis.values))
     page.item("order", f"each repeat has every cell once, shuffled by seed {sweep.seed}")
-    page.item("figures", f"the median over repeats, in brackets {_interval_words(sweep.repeats)}")
+    page.item("figures", _figure_words(sweep.repeats))
 
 
-def _interval_words(repeats: int) -> str:
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _figure_words(repeats: int) -> str:
     if repeats == 1:
-        return "nothing: one repeat has no interval"
-    return "the lowest and the highest" if repeats == 2 else "the 95 % interval of their mean (of logarithms, by t)"
+        return "of one repeat, without an interval"
+    bounds = "the lowest and the highest" if repeats == 2 else "the 95 % interval of the mean (of logarithms, by t)"
+    return f"the median over repeats, in brackets {bounds}"
 
 
 def spread_cell(found: Spread, show: Callable[[float], str]) -> str:
-    """`12.3 (11.9..12.7)`: the median and its interval."""
-    if len(found.values) == 1:
-        return show(found.median)
-    low, high = found.ci95 or (found.low, found.high)
-    return f"{show(found.median)} ({show(low)}..{show(high)})"
+    """`12.3 (11.9..12.7)`, `4.2 us (3.9..4.4)`: the median and its interval, or the one value that all have."""
+    shown = show(found.median)
+    bounds = interval(found)
+    if bounds is None or found.low == found.high:
+        return shown
+    low, high = (show(bound) for bound in bounds)
+    unit = shown.partition(" ")[2]
+    if unit and low.endswith(f" {unit}") and high.endswith(f" {unit}"):
+        low, high = low.removesuffix(f" {unit}"), high.removesuffix(f" {unit}")
+    return f"{shown} ({low}..{high})"
 
 
 def _table(page: Page, table: Table, notes: dict[str, int]) -> None:
     page.blank()
     page.text(fixed_text(table.fixed) or "all cells", BOLD)
-    known = [row for row in _FIGURES if any(row[1](cell) is not None for cell in table.cells.values())]
-    for title, figure, show in known or _FIGURES[:1]:
-        texts = {place: _shown(cell, figure(cell), show, notes) for place, cell in table.cells.items()}
+    known = [figure for figure in _FIGURES if any(figure.of(cell)[0] is not None for cell in table.cells.values())]
+    for figure in known or _FIGURES[:1]:
+        texts = {place: _shown(cell, figure, notes) for place, cell in table.cells.items()}
         rows = table.rows.values if table.rows else ("",)
         columns = table.columns.values if table.columns else ("",)
         grid = _Grid(
@@ -117,15 +141,18 @@ def _table(page: Page, table: Table, notes: dict[str, int]) -> None:
             heads=tuple(f"{table.columns.name} {value}" if table.columns else "" for value in columns),
             cells=tuple(tuple(texts[row, column] for column in columns) for row in rows),
         )
-        _draw_grid(page, title, grid)
+        _draw_grid(page, figure.title, grid)
 
 
-def _shown(cell: CellFigures, found: Spread | None, show: Callable[[float], str], notes: dict[str, int]) -> str:
+def _shown(cell: CellFigures, figure: _Figure, notes: dict[str, int]) -> str:
     """A figure; without one a dash, and where a reason is known its number."""
     numbers = "".join(f" [{notes.setdefault(reason, len(notes) + 1)}]" for reason in cell.why_not)
-    if found is not None:
-        return spread_cell(found, show) + numbers
-    return ("cannot run" if cell.cannot_run else "-") + numbers
+    known = [found for found in figure.of(cell) if found is not None]
+    if not known:
+        return ("cannot run" if cell.cannot_run else "-") + numbers
+    if len(known) > 1:
+        return " / ".join(figure.show(found.median) for found in known) + numbers
+    return spread_cell(known[0], figure.show) + numbers
 
 
 @dataclass(frozen=True)
@@ -219,7 +246,7 @@ def _findings(page: Page, findings: Sequence[SweepFinding]) -> None:
     page.blank()
     page.text("what speaks against units (numabench report UNIT'S DIRECTORY has each one's)", BOLD)
     for finding in findings:
-        count = f"{len(finding.units)} unit{'s' * (len(finding.units) != 1)}, the first {finding.units[0]}"
+        count = f"{_counted(len(finding.units), 'unit')}, the first {finding.units[0]}"
         style = RED if finding.weight == INVALID else ""
         page.text(f"{finding.code} ({count}): {finding.cause}", style, indent=2, hang=2)
         if finding.remedy:
