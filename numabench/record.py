@@ -16,6 +16,8 @@ KILLED = "killed"
 AUTONUMA, NULL, HOME_NODE = "autonuma", "null", "home-node"
 WORKER, MOVER, VICTIM = "worker", "mover", "victim"
 RUNNING = "running"
+# What became of a sweep's unit.
+DONE, CANNOT_RUN, LOST, DAMAGED, PENDING = "done", "cannot-run", "lost", "damaged", "pending"
 
 
 @dataclass(frozen=True)
@@ -530,7 +532,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Listed:
-    """A directory below the results; `unreadable` says why it is no run, and is empty where it is one."""
+    """A directory below the results; `unreadable` says why it is no run, and is empty where it is one.
+
+    A sweep's `trials` are its units that came to their end, and it `is_sweep`.
+    """
 
     path: Path
     run_id: str
@@ -543,3 +548,87 @@ class Listed:
     trials: int = 0
     planned_trials: int = 0
     unreadable: str = ""
+    is_sweep: bool = False
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """A combination of a sweep's values: one an axis, in the axes' order, and the words of `numabench run` for it."""
+
+    values: tuple[str, ...]
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepUnit:
+    """A cell's turn in one repeat; `cell` is its place among the cells, and `run` the run of one trial that it left.
+
+    `status` is `done`; `cannot-run`, `lost` (cut off too often) or `damaged`, with `reasons`; or `pending`: it has not
+    come to its end.
+    """
+
+    index: int
+    name: str
+    cell: int
+    repeat: int
+    status: str
+    reasons: tuple[str, ...]
+    run: Run | None = None
+
+    @property
+    def trial(self) -> Trial | None:
+        """Its one trial."""
+        return self.run.trials[0] if self.run is not None and self.run.trials else None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether its trial took place and went well."""
+        return self.trial is not None and self.trial.counts
+
+
+@dataclass(frozen=True)
+class SweepAxis:
+    """An option of `numabench run` without its dashes, or `pair`, and the values that it takes in turn."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """The guest that all of a sweep runs in."""
+
+    nodes: int
+    kernel: str
+    cpus_per_node: int
+    memory_per_node_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as recorded (docs/result-format.md); `guest` is None where it runs on the machine itself."""
+
+    path: Path
+    sweep_id: str
+    created_utc: str
+    argv: tuple[str, ...]
+    workload: str
+    axes: tuple[SweepAxis, ...]
+    cells: tuple[SweepCell, ...]
+    repeats: int
+    seed: int
+    timeout_s: float
+    stall_budget_s: float | None
+    guest: GuestPlan | None
+    units: tuple[SweepUnit, ...]
+    is_running: bool
+
+    @property
+    def pending(self) -> int:
+        """How many units have not come to their end."""
+        return sum(unit.status == PENDING for unit in self.units)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every unit came to its end."""
+        return self.pending == 0

@@ -16,8 +16,8 @@ HUGE_2M = 2 * MIB
 
 _SIZE_FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
-_DURATION_FACTORS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|)", re.IGNORECASE)
+_DURATION_FACTORS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|m|h|)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
@@ -35,13 +35,13 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as people write it: `90`, `90s`, `1.5m`, `250ms`, `1h`.
+    """Seconds of a duration as people write it: `90`, `90s`, `1.5m`, `250ms`, `100us`, `1h`.
 
     Raises `UsageError` for anything else, for zero, and for more than 30 days.
     """
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise UsageError(f"'{text}' is not a duration", "write a number with ms, s, m or h, for example 90s")
+        raise UsageError(f"'{text}' is not a duration", "write a number with us, ms, s, m or h, for example 90s")
     duration_s = float(match[1]) * _DURATION_FACTORS[match[2].lower()]
     if not 0 < duration_s <= 30 * 86400:
         raise UsageError(f"duration '{text}' is out of range", "it must be above zero and at most 30 days")
@@ -62,9 +62,10 @@ def format_seconds(duration_s: float) -> str:
     if duration_s >= 120:
         minutes, seconds = divmod(round(duration_s), 60)
         return f"{minutes} min {seconds:02d} s"
-    if duration_s >= 1:
+    # What would be rounded to 1000 of a unit is 1 of the next.
+    if duration_s >= 0.9995:
         return f"{duration_s:.3g} s"
-    if duration_s >= 1e-3:
+    if duration_s >= 0.9995e-3:
         return f"{duration_s * 1e3:.3g} ms"
     return f"{duration_s * 1e6:.3g} us"
 

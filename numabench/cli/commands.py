@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from numabench import __version__
-from numabench.cli import callgraph, drivers, lab, list_runs, locks, migration, report, run, topology, workloads
+from numabench.cli import callgraph, drivers, lab, list_runs, locks, migration, report, run, sweep, topology, workloads
 from numabench.process import set_debug
 
 app = typer.Typer(
@@ -20,6 +20,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", no_args_is_help=True)(run.run)
+app.command("sweep", no_args_is_help=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    sweep.sweep
+)
 app.command("report")(report.report)
 app.command("migration", no_args_is_help=True)(migration.migration)
 app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)

@@ -44,6 +44,7 @@ def _as_json(entry: Listed) -> dict[str, Any]:
         "trials": entry.trials,
         "planned_trials": entry.planned_trials,
         "unreadable": entry.unreadable,
+        "kind": "sweep" if entry.is_sweep else "run",
     }
 
 
@@ -53,5 +54,8 @@ def _line(entry: Listed) -> str:
 
     if entry.unreadable:
         return escape(f"{entry.run_id}  unreadable: {entry.unreadable}")
-    where = f"{entry.where} {entry.kernel}, nodes {format_ids(entry.nodes)}"
-    return escape(f"{entry.run_id:<40}  {entry.status:<11}  {entry.trials}/{entry.planned_trials} trials  {where}")
+    where = f"{entry.where} {entry.kernel}, nodes {format_ids(entry.nodes)}" if entry.nodes else entry.where
+    what = "units" if entry.is_sweep else "trials"
+    return escape(
+        f"{entry.run_id:<40}  {entry.status:<11}  {entry.trials}/{entry.planned_trials} {what}  {where}".rstrip()
+    )

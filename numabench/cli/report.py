@@ -4,27 +4,86 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from numabench.errors import UsageError
+from numabench.units import parse_duration
+
 if TYPE_CHECKING:
-    from numabench.record import Run
+    from numabench.record import Run, Sweep
 
 DEFAULT_RESULTS = Path("results")
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="A run's directory, its name or the beginning of one, or `last`.")],
+    run: Annotated[
+        str, typer.Argument(help="A run's or a sweep's directory, its name or the beginning of one, or `last`.")
+    ],
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the report's pictures there, too.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", help="Of a sweep: write a line for each unit as CSV.")
+    ] = None,
+    stall_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Of a sweep: what p99 of its victims' accesses may be, e.g. 100us."),
+    ] = None,
 ) -> None:
-    """Show the report of a recorded run."""
+    """Show the report of a recorded run, or of a sweep."""
     from numabench import store
 
-    show(store.load(store.find(results, run)), as_json=as_json, png=png)
+    path = store.find(results, run, having=(store.RUN_FILE, store.SWEEP_FILE))
+    if store.is_sweep(path):
+        budget_s = None if stall_budget is None else parse_duration(stall_budget)
+        view = SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s)
+        show_sweep(store.load_sweep(path), view)
+        return
+    if csv is not None or stall_budget is not None:
+        raise UsageError("--csv and --stall-budget are of a sweep, and this is a run", "leave them out")
+    show(store.load(path), as_json=as_json, png=png)
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """How a sweep's report is wanted. `stall_budget_s` takes the place of the sweep's own."""
+
+    as_json: bool = False
+    csv: Path | None = None
+    png: Path | None = None
+    stall_budget_s: float | None = None
+
+
+def show_sweep(sweep: Sweep, view: SweepView) -> None:
+    """Print a sweep's report on stdout, as text, JSON or CSV, and draw its pictures.
+
+    Raises `ResultError` where pictures or lines cannot be written.
+    """
+    from numabench.analysis.sweep import summarize
+
+    summary = summarize(sweep, view.stall_budget_s)
+    if view.as_json:
+        from numabench.report.sweep_json import report as sweep_json
+
+        print(json.dumps(sweep_json(summary), indent=1, allow_nan=False))
+    elif str(view.csv) != "-":
+        from numabench.report.sweep_text import render
+
+        _print(render(summary, colour=_has_colour()))
+    if view.csv is not None:
+        from numabench.cli import recordings
+        from numabench.report import sweep_csv
+
+        recordings.write(view.csv, (sweep_csv.render(sweep).encode(),))
+    if view.png is not None:
+        from numabench.report.sweep_png import draw
+
+        for path in draw(summary, view.png):
+            print(f"picture: {path}", file=sys.stderr)
 
 
 def show(run: Run, *, as_json: bool = False, png: Path | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from numabench.units import parse_size
 
 if TYPE_CHECKING:
     from numabench.experiment.plan import Request
+    from numabench.experiment.progress import Progress
     from numabench.experiment.run import Observation
     from numabench.host.topology import Topology
     from numabench.store import Run
@@ -177,12 +178,12 @@ def run(
     topology = host_topology.read()
     progress = StderrProgress()
     try:
-        if lab or (not native and _needs_guest(request, topology, progress)):
+        if lab or (not native and needs_guest(request, topology, progress)):
             path = _run_in_guest(request, results, run_id, guest, progress)
         elif guest != GuestWish() and not native:
             raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
         else:
-            path = _run_here(request, results, run_id, topology, progress)
+            path = run_here(request, results, run_id, topology, progress)
     finally:
         progress.clear()
     if asked is None:
@@ -194,8 +195,8 @@ def _is_foreign(target: list[str]) -> bool:
     return "--" in sys.argv and sys.argv[sys.argv.index("--") + 1 :] == target
 
 
-def _needs_guest(request: Request, topology: Topology, progress: StderrProgress) -> bool:
-    """Whether a guest must serve the request; `CannotRun` where none can run here either."""
+def needs_guest(request: Request, topology: Topology, progress: Progress) -> bool:
+    """Whether a guest must serve the request, which is then told; `CannotRun` where none can run here either."""
     from numabench.experiment import plan as planning
 
     reasons = planning.missing_nodes(request, topology)
@@ -210,9 +211,19 @@ def _needs_guest(request: Request, topology: Topology, progress: StderrProgress)
     return True
 
 
-def _run_here(
-    request: Request, results: Path, run_id: str | None, topology: Topology, progress: StderrProgress
+def run_here(
+    request: Request,
+    results: Path,
+    run_id: str | None,
+    topology: Topology,
+    progress: Progress,
+    *,
+    who: dict[str, Any] | None = None,
 ) -> Path:
+    """Plan and run a request on this machine; the run's directory. `who` is its identity where that was asked before.
+
+    Raises what `make_plan` and `run_plan` do.
+    """
     from numabench import store
     from numabench.experiment.plan import make_plan
     from numabench.experiment.run import run_plan
@@ -220,7 +231,7 @@ def _run_here(
     from numabench.workload import catalog
 
     spec = None if request.command else catalog.find(request.workload)
-    who = identity()
+    who = who or identity()
     emulated = who["accelerator"] == "tcg"
     observe = _observation(request, progress, emulated=emulated) if request.observe else None
     passes = tuple(recipe.name for recipe in observe.choice.recipes) if observe else ()
@@ -231,7 +242,7 @@ def _run_here(
     return run_plan(plan, results, chosen_id, topology=topology, who=who, progress=progress, observe=observe)
 
 
-def _observation(request: Request, progress: StderrProgress, *, emulated: bool) -> Observation:
+def _observation(request: Request, progress: Progress, *, emulated: bool) -> Observation:
     """What of the asked passes can take place here; `CannotRun` where none can."""
     from numabench.experiment.run import Observation
     from numabench.observe import kernel_symbols, offer, recipes

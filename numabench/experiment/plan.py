@@ -191,7 +191,8 @@ def _is_usable(node: Node, topology: Topology) -> bool:
     return node.size_bytes > 0 and node.id in topology.allowed_nodes
 
 
-def _choose_nodes(request: Request, topology: Topology) -> tuple[int, ...]:
+def choose_nodes(request: Request, topology: Topology) -> tuple[int, ...]:
+    """The nodes of this machine that serve the request. Raises `CannotRun` where there are too few."""
     reasons = missing_nodes(request, topology)
     if reasons:
         raise CannotRun(request.name, reasons)
@@ -341,7 +342,7 @@ def make_plan(
     Raises `UsageError` for a request that cannot be meant, and `CannotRun` where this machine does not serve it.
     """
     check_request(request)
-    nodes = _choose_nodes(request, topology)
+    nodes = choose_nodes(request, topology)
     allowed = set(topology.allowed_cpus)
     own = {cpu for node in topology.nodes if node.id in nodes for cpu in node.cpus if cpu in allowed}
     if not own:

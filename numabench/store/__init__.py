@@ -4,21 +4,33 @@ The format, with its history, is docs/result-format.md.
 """
 
 from numabench.record import Run
-from numabench.store.files import KIND, SCHEMA_VERSION
-from numabench.store.living import held
-from numabench.store.reading import find, iterate, load
+from numabench.store.files import KIND, RUN_FILE, SCHEMA_VERSION, SWEEP_FILE, UNITS
+from numabench.store.listing import iterate
+from numabench.store.living import alone, held
+from numabench.store.reading import find, load
+from numabench.store.sweeps import create_sweep, is_sweep, load_sweep, read_plan, set_aside, write_outcome
 from numabench.store.writing import RunWriter, check_writable, create, new_run_id
 
 __all__ = [
     "KIND",
+    "RUN_FILE",
     "SCHEMA_VERSION",
+    "SWEEP_FILE",
+    "UNITS",
     "Run",
     "RunWriter",
+    "alone",
     "check_writable",
     "create",
+    "create_sweep",
     "find",
     "held",
+    "is_sweep",
     "iterate",
     "load",
+    "load_sweep",
     "new_run_id",
+    "read_plan",
+    "set_aside",
+    "write_outcome",
 ]

@@ -13,3 +13,10 @@ TRIALS = "trials"
 TRIAL_FILE = "trial.json"
 EVENTS_FILE = "events.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+
+# A sweep is a directory of runs, one a unit.
+SWEEP_KIND = "numabench-sweep"
+SWEEP_FILE = "sweep.json"
+SWEEP_LOCK_FILE = "sweep.lock"
+UNITS = "units"
+OUTCOMES = "outcomes"

@@ -8,7 +8,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from numabench.store.files import LOCK_FILE
+from numabench.errors import ResultError, Unfit
+from numabench.store.files import LOCK_FILE, SWEEP_LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +57,35 @@ def take_lock(file: Path) -> int | None:
     return descriptor
 
 
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep every other process from going on with a sweep as long as the block runs; the lock dies with its owner.
+
+    The file stays: one that is removed could be locked by two. Raises `Unfit` where another has it. A file system
+    without locks keeps nobody off.
+    """
+    try:
+        descriptor = os.open(path / SWEEP_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ResultError(f"cannot write to {path}: {error.strerror}", "see who may write there") from error
+    try:
+        _lock_alone(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+            raise Unfit(f"{path.name} is being run by another process", "wait for it to end, or end it") from None
+
+
 def is_locked(path: Path) -> bool:
-    """Whether a process holds one of a run's locks; False where that cannot be seen."""
-    return any(_is_held(file) for file in (path / LOCK_FILE, _outer_lock(path.absolute())))
+    """Whether a process holds one of a run's or a sweep's locks; False where that cannot be seen."""
+    return any(_is_held(file) for file in (path / LOCK_FILE, path / SWEEP_LOCK_FILE, _outer_lock(path.absolute())))
 
 
 def _is_held(file: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from numabench.errors import ResultError
 from numabench.fields import DAMAGED, Fields, parse
@@ -24,12 +23,9 @@ from numabench.record import (
     Trial,
     VictimPlan,
 )
-from numabench.store.files import END_FILE, KIND, RUN_FILE, SCHEMA_VERSION, TRIALS
+from numabench.store.files import END_FILE, KIND, RUN_FILE, SCHEMA_VERSION, SWEEP_FILE, TRIALS
 from numabench.store.living import is_locked
 from numabench.store.trials import read_bytes, read_trial
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _TRIAL_NAME = re.compile(r"\d{4,}")
 
@@ -71,52 +67,40 @@ def load(path: Path | str) -> Run:
     )
 
 
-def iterate(results_dir: Path) -> Iterator[Listed]:
-    """The runs below a results directory by name, which is by time; also what cannot be read, with the reason.
-
-    Only headers are read, no trial. Raises `ResultError` where the directory itself cannot be listed.
-    """
-    try:
-        paths = sorted(entry for entry in results_dir.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise ResultError(f"cannot list {results_dir}: {error.strerror}", "pass --results DIR") from error
-    for path in paths:
-        try:
-            yield _listed(path)
-        except ResultError as error:
-            yield Listed(path, path.name, unreadable=error.message)
-
-
-def find(results_dir: Path, word: str) -> Path:
+def find(results_dir: Path, word: str, *, having: tuple[str, ...] = (RUN_FILE,)) -> Path:
     """The run that a user means: a path, a run's name below `results_dir` or the beginning of one, or `last`.
 
-    Raises `ResultError` when there is none or more than one.
+    `having` are the files of which a directory has one to be meant: a run's, or a sweep's, too. Raises `ResultError`
+    when there is none or more than one.
     """
     direct = Path(word)
     if word not in {"", "last"} and direct.is_dir():
         return direct
-    names = _run_names(results_dir)
+    names = _names(results_dir, having)
+    what = "sweep" if having == (SWEEP_FILE,) else "run"
     if word == "last":
         if not names:
-            raise ResultError(f"there is no run in {results_dir}", "make one with `numabench run`, or pass --results")
+            raise ResultError(
+                f"there is no {what} in {results_dir}", f"make one with `numabench {what}`, or pass --results"
+            )
         return results_dir / names[-1]
     matches = [name for name in names if word and name.startswith(word)]
     if word in matches or len(matches) == 1:
         return results_dir / (word if word in matches else matches[0])
     if matches:
         some = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
-        raise ResultError(f"{word!a} is the beginning of {len(matches)} runs: {some}", "write more of its name")
+        raise ResultError(f"{word!a} is the beginning of {len(matches)} {what}s: {some}", "write more of its name")
     raise ResultError(
-        f"there is no run {word!a}, neither as a path nor in {results_dir}", "`numabench list` shows what there is"
+        f"there is no {what} {word!a}, neither as a path nor in {results_dir}", "`numabench list` shows what there is"
     )
 
 
-def _run_names(results_dir: Path) -> list[str]:
+def _names(results_dir: Path, having: tuple[str, ...]) -> list[str]:
     try:
         return sorted(
             entry.name
             for entry in results_dir.iterdir()
-            if not entry.name.startswith(".") and (entry / RUN_FILE).is_file()
+            if not entry.name.startswith(".") and any((entry / file).is_file() for file in having)
         )
     except OSError:
         return []
@@ -128,20 +112,28 @@ def _read_header(path: Path) -> tuple[Fields, Fields]:
         raise ResultError(f"there is no directory {path}", "`numabench list` shows what there is")
     file = path / RUN_FILE
     if not file.is_file():
+        if (path / SWEEP_FILE).is_file():
+            raise ResultError(f"{path} is a sweep, a directory of runs", "name one of those in its units directory")
         if is_locked(path):
             raise ResultError(f"{path} is a run that has just begun: it has no {RUN_FILE} yet", "try again in a moment")
         raise ResultError(f"{path} is not a numabench result: it has no {RUN_FILE}", "`numabench list` shows results")
     run = parse(file, read_bytes(file))
     if run.fields.get("kind") != KIND:
         raise ResultError(f"{file} was not written by numabench", "`numabench list` shows results")
-    version = run.integer("schema_version")
+    check_version(run)
+    return run, run.object("plan")
+
+
+def check_version(record: Fields) -> None:
+    """Refuse, with `ResultError`, a file that is from the future."""
+    version = record.integer("schema_version")
     if version > SCHEMA_VERSION:
         raise ResultError(
-            f"{file} has schema version {version}, this numabench reads up to {SCHEMA_VERSION}", "update numabench"
+            f"{record.file} has schema version {version}, this numabench reads up to {SCHEMA_VERSION}",
+            "update numabench",
         )
     if version < 1:
-        run.wrong("schema_version", "a schema version")
-    return run, run.object("plan")
+        record.wrong("schema_version", "a schema version")
 
 
 def _read_plan(plan: Fields) -> Plan:
@@ -214,7 +206,8 @@ def _workload_name(plan: Fields) -> str:
     return plan.text("workload") if not command else command[0].rsplit("/", 1)[-1]
 
 
-def _listed(path: Path) -> Listed:
+def listed(path: Path) -> Listed:
+    """A run by its header. Raises `ResultError`."""
     run, plan = _read_header(path)
     identity = run.object("identity")
     return Listed(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _PROBE_BYTES = 1 << 20
 # Directories on 9p and some FUSE file systems cannot be fsynced; their rename is as durable as they make it.
 _NO_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
@@ -48,11 +48,11 @@ def check_writable(results_dir: Path) -> None:
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
         try:
-            _write_durably(probe, b"\0" * _PROBE_BYTES)
+            write_durably(probe, b"\0" * _PROBE_BYTES)
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        _refuse(results_dir, error)
+        refuse(results_dir, error)
 
 
 def create(results_dir: Path, run_id: str) -> RunWriter:
@@ -60,18 +60,18 @@ def create(results_dir: Path, run_id: str) -> RunWriter:
 
     Raises `ResultError` where it cannot be written, where it is there already, and for a name that is not one.
     """
-    if not _RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise ResultError(f"{run_id!a} is not a run's name", "use letters, digits, dot, dash and underscore")
     check_writable(results_dir)
     path = results_dir / run_id
     try:
         (path / TRIALS).mkdir(parents=True)
-        _fsync_directory(path)
-        _fsync_directory(results_dir)
+        fsync_directory(path)
+        fsync_directory(results_dir)
     except FileExistsError:
         raise ResultError(f"{path} is there already", "results are written once: choose another --run-id") from None
     except OSError as error:
-        _refuse(path, error)
+        refuse(path, error)
     return RunWriter(path, take_lock(path / LOCK_FILE))
 
 
@@ -88,7 +88,7 @@ class RunWriter:
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Write run.json."""
-        self._replace(self.path / RUN_FILE, run)
+        replace(self.path / RUN_FILE, run)
 
     def scratch(self, index: int) -> Path:
         """A new directory for what is recorded during trial number `index`; `write_trial` takes the files from there.
@@ -99,7 +99,7 @@ class RunWriter:
         try:
             path.mkdir()
         except OSError as error:
-            _refuse(path, error)
+            refuse(path, error)
         return path
 
     def write_trial(
@@ -124,15 +124,15 @@ class RunWriter:
                 files[recording.name] = {"bytes": recording.stat().st_size}
                 _fsync_file(recording)
                 recording.rename(partial / recording.name)
-            _write_durably(partial / EVENTS_FILE, events)
-            _write_durably(partial / SAMPLES_FILE, sampled)
-            _write_durably(partial / TRIAL_FILE, _json_file({**trial, "files": files}))
-            _fsync_directory(partial)
+            write_durably(partial / EVENTS_FILE, events)
+            write_durably(partial / SAMPLES_FILE, sampled)
+            write_durably(partial / TRIAL_FILE, json_file({**trial, "files": files}))
+            fsync_directory(partial)
             partial.rename(final)
-            _fsync_directory(trials)
+            fsync_directory(trials)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            _refuse(final, error)
+            refuse(final, error)
         finally:
             shutil.rmtree(trials / f".tmp-{index:04}-recordings", ignore_errors=True)
 
@@ -141,7 +141,7 @@ class RunWriter:
         for left in (self.path / TRIALS).glob(".tmp-*-recordings"):
             shutil.rmtree(left, ignore_errors=True)
         try:
-            self._replace(self.path / END_FILE, end)
+            replace(self.path / END_FILE, end)
         finally:
             self._release()
 
@@ -161,18 +161,21 @@ class RunWriter:
             (self.path / LOCK_FILE).unlink(missing_ok=True)
         self._unlock()
 
-    def _replace(self, path: Path, record: dict[str, Any]) -> None:
-        partial = path.with_name(f".tmp-{path.name}")
-        try:
-            _write_durably(partial, _json_file(record))
-            partial.rename(path)
-            _fsync_directory(path.parent)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            _refuse(path, error)
+
+def replace(path: Path, record: dict[str, Any]) -> None:
+    """Write a JSON file, which is whole or absent at any moment. Raises `ResultError`."""
+    partial = path.with_name(f".tmp-{path.name}")
+    try:
+        write_durably(partial, json_file(record))
+        partial.rename(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        refuse(path, error)
 
 
-def _json_file(record: dict[str, Any]) -> bytes:
+def json_file(record: dict[str, Any]) -> bytes:
+    """What a JSON file holds."""
     return json.dumps(record, indent=1, allow_nan=False).encode("ascii") + b"\n"
 
 
@@ -180,7 +183,8 @@ def _json_line(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file and have it on the disk. Raises `OSError`."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -192,7 +196,8 @@ def _fsync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _fsync_directory(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
+    """Have a directory's names on the disk, where its file system can. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -203,7 +208,8 @@ def _fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _refuse(path: Path, error: OSError) -> NoReturn:
+def refuse(path: Path, error: OSError) -> NoReturn:
+    """Raise `ResultError` for what the file system would not have."""
     hints = {
         errno.ENOSPC: "free some space, or choose another directory with --results",
         errno.EDQUOT: "free some space, or choose another directory with --results",

@@ -83,6 +83,7 @@ def test_sizes_are_shown_in_the_largest_unit_that_leaves_a_whole(size_bytes: flo
         ("1.5m", 90),
         ("1.5 min", 90),
         ("250ms", 0.25),
+        ("100us", 0.0001),
         ("1h", 3600),
         ("2H", 7200),
         ("720h", 2592000),
@@ -108,6 +109,9 @@ def test_durations_out_of_range_are_refused(text: str) -> None:
     ("duration_s", "shown"),
     [
         (0.00085, "850 us"),
+        (0.0009994, "999 us"),
+        (0.0009996, "1 ms"),
+        (0.9996, "1 s"),
         (0.0125, "12.5 ms"),
         (3.21, "3.21 s"),
         (119.4, "119 s"),

@@ -1,0 +1,207 @@
+"""`numabench sweep` on this machine's own first node: killed, resumed, refused."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from numabench import process, store
+from numabench.host import processes
+from numabench.host.root import LIVE
+
+WORDS = ("--nodes", "1", "--native", "--no-tune", "--size", "8M", "--interval", "100ms")
+# 3 x 2 cells in two repeats.
+SWEEP = (
+    "sweep",
+    "numa02",
+    *WORDS,
+    "--threads",
+    "1,2,3",
+    "--thp",
+    "always,never",
+    "--duration",
+    "200ms",
+    "--repeats",
+    "2",
+)
+UNITS = 12
+
+
+def numabench(*words: str) -> process.Completed:
+    return process.run([sys.executable, "-m", "numabench", *words], timeout_s=120)
+
+
+def trials(path: Path) -> dict[str, int]:
+    """The units whose trial is whole, each with its file's inode: a trial that is written again has another."""
+    return {
+        trial.parent.parent.parent.name: trial.stat().st_ino
+        for trial in path.glob("units/[0-9]*/trials/0001/trial.json")
+    }
+
+
+def await_units(results: Path, running: process.Process, count: int) -> Path:
+    """The sweep's directory, once so many of its units are whole."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [path for path in results.glob("[0-9]*-sweep-*") if len(trials(path)) >= count]
+        if found:
+            return found[0]
+        assert running.wait(0.02) is None, "the sweep ended"
+    raise AssertionError(f"there are no {count} units after a minute")
+
+
+def kill(running: process.Process) -> None:
+    """End a sweep as the out-of-memory killer does, and wait for what it leaves to be gone."""
+    children = processes.tree(LIVE, running.pid)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait(30) == -signal.SIGKILL
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}/maps").exists() and _lives(pid) for pid in children):
+        running.wait(0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_sweep_killed_twice_completes_with_no_unit_lost_or_run_twice(tmp_path: Path) -> None:
+    chosen = random.Random()  # noqa: S311  moments to kill at
+    running = process.start([sys.executable, "-m", "numabench", *SWEEP, "--results", str(tmp_path)])
+    path = await_units(tmp_path, running, chosen.randrange(1, 4))
+    running.wait(chosen.uniform(0, 0.4))
+    kill(running)
+    first = trials(path)
+    plan = (path / "sweep.json").read_bytes()
+
+    running = process.start(
+        [sys.executable, "-m", "numabench", "sweep", "--resume", "last", "--results", str(tmp_path)]
+    )
+    await_units(tmp_path, running, len(first) + chosen.randrange(1, 4))
+    running.wait(chosen.uniform(0, 0.4))
+    kill(running)
+    second = trials(path)
+    assert first.items() <= second.items(), "a whole trial was written again"
+    assert len(first) < len(second) < UNITS
+
+    ended = numabench("sweep", "--resume", path.name, "--results", str(tmp_path), "--json")
+    report = json.loads(ended.check("resume").stdout)
+    third = trials(path)
+    assert second.items() <= third.items(), "a whole trial was written again"
+    assert sorted(third) == [unit["name"] for unit in report["units"]]
+    assert (path / "sweep.json").read_bytes() == plan
+    assert report["complete"]
+    assert [len(cell["units"]) for cell in report["cells"]] == [2] * 6
+    for name in third:
+        run = store.load(path / "units" / name)
+        assert [trial.status for trial in run.trials] == ["ok"]
+
+
+def test_what_each_unit_ran_is_what_its_cell_says(tmp_path: Path) -> None:
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "100ms", "--repeats", "2", "--seed", "5")
+    report = json.loads(numabench(*words, "--results", str(tmp_path), "--json").check("sweep").stdout)
+    sweep = store.load_sweep(Path(report["path"]))
+    assert sorted((unit.cell, unit.repeat) for unit in sweep.units) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    for unit in sweep.units:
+        assert unit.run is not None
+        assert unit.run.planned.threads == int(sweep.cells[unit.cell].values[0])
+        assert unit.run.planned.seed == 5 + unit.repeat
+    lines = numabench("report", "last", "--results", str(tmp_path), "--csv", "-").check("report").stdout.splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        [str(n), str(u.repeat), "ok"] for n, u in enumerate(sweep.units, 1)
+    ]
+    listed = numabench("list", "--results", str(tmp_path)).check("list").stdout
+    assert f"{sweep.sweep_id}" in listed
+    assert "complete     4/4 units" in listed
+
+
+def test_a_cell_that_cannot_run_is_recorded_and_the_others_run(tmp_path: Path) -> None:
+    words = ("sweep", "numa02", *WORDS[:-4], "--interval", "100ms", "--size", "8M,1T", "--duration", "100ms")
+    ended = numabench(*words, "--repeats", "1", "--results", str(tmp_path))
+    assert ended.exit_status == 0, ended.stderr
+    assert re.search(r"1T +cannot run \[\d\]", ended.stdout)
+    assert "1 x 1 TiB do not fit" in ended.stdout
+    (path,) = tmp_path.glob("[0-9]*-sweep-*")
+    assert len(trials(path)) == 1
+    before = sorted(path.rglob("*"))
+    assert numabench("sweep", "--resume", "last", "--results", str(tmp_path)).exit_status == 0
+    assert sorted(path.rglob("*")) == before, "an outcome is not asked for twice"
+
+
+def test_a_sweep_that_is_being_run_is_not_run_by_another(tmp_path: Path) -> None:
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "60s", "--results", str(tmp_path))
+    running = process.start([sys.executable, "-m", "numabench", *words])
+    path = await_units(tmp_path, running, 0)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not list(path.glob("units/*")):
+        running.wait(0.05)
+    try:
+        ended = numabench("sweep", "--resume", path.name, "--results", str(tmp_path))
+        assert ended.exit_status == 4, ended.stderr
+        assert "is being run by another process" in ended.stderr
+        assert "running" in numabench("list", "--results", str(tmp_path)).stdout
+    finally:
+        os.kill(running.pid, signal.SIGINT)
+    assert running.wait(30) == 130
+    assert [unit.status for unit in store.read_plan(path).units] == ["pending"] * 6
+
+
+def test_a_sweep_is_not_gone_on_with_on_another_kernel(tmp_path: Path) -> None:
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "100ms", "--repeats", "1")
+    numabench(*words, "--results", str(tmp_path)).check("sweep")
+    (path,) = tmp_path.glob("[0-9]*-sweep-*")
+    first, second = store.read_plan(path).units
+    file = path / "units" / first.name / "run.json"
+    record = json.loads(file.read_text())
+    record["identity"]["kernel"]["release"] = "2.6.32"
+    file.write_text(json.dumps(record))
+    (path / "units" / second.name).rename(tmp_path / "away")
+    ended = numabench("sweep", "--resume", "last", "--results", str(tmp_path))
+    assert ended.exit_status == 4, ended.stderr
+    assert "kernel was '2.6.32" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("numa02", "--threads", "1,x"), "Invalid value for '--threads'"),
+        (("numa02", "--threads", "1,1"), "--threads has 1 twice"),
+        (("numa02", "--threads", "1,,2"), "a value of --threads is empty"),
+        (("numa02", "--size", "8M,lots"), "'lots' is not a size"),
+        (("pingpong", "--batch", "1,0"), "--batch 0 is out of range"),
+        (("pingpong", "--batch", "1,8", "--nosuch", "3"), "--nosuch"),
+        (("pingpong", "--driver", "move_pages,migrate_pages", "--batch", "1,8"), "it has no --batch"),
+        (("numa2", "--threads", "1,2"), "did you mean numa02"),
+        (("numa02", "--warmup", "1"), "--warmup is not of a sweep"),
+        (("numa02", "--pairs", "0-1"), "'0-1' is no pair of nodes"),
+        (("--threads", "1,2"), "a sweep needs a workload"),
+        (("numa02", "memset"), "'memset' is one word too many"),
+        (("--resume", "last", "--batch", "1,2"), "--resume takes everything from the sweep"),
+    ],
+)
+def test_what_cannot_be_meant_in_any_cell_is_told_before_anything_runs(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    ended = numabench("sweep", *words, "--results", str(tmp_path))
+    assert ended.exit_status == 2, ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_left_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "sweep.lock").touch()
+    with store.alone(tmp_path), (tmp_path / "sweep.lock").open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
