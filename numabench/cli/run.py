@@ -82,7 +82,7 @@ def run(
         str | None, typer.Option(metavar="PLACE", help="Movers run on: all, source, target, or a node. [default: all]")
     ] = None,
     victims: Annotated[
-        int | None, typer.Option(min=0, max=65536, help="Threads that touch the pages meanwhile. [default: 0]")
+        int | None, typer.Option(min=0, max=64, help="Threads that touch the pages meanwhile. [default: 0]")
     ] = None,
     victim_access: Annotated[str | None, typer.Option(help="They read or write. [default: write]")] = None,
     victim_pattern: Annotated[str | None, typer.Option(help="sequential or random. [default: sequential]")] = None,

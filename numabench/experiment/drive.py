@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numabench.workload.catalog import Workload
 
 DEFAULT_BATCH = 512
+MAX_VICTIMS = 64
 # Balancing has no pass that could end: it is watched for this long.
 BALANCING_S = 25.0
 
@@ -80,6 +81,7 @@ def decide(asked: DriveRequest, spec: Workload, topology: Topology, nodes: tuple
     count = asked.victims
     if count is None:
         count = 0 if driver.has_movers else len(_cpus(topology, on.get(victim_on) or (int(victim_on),)))
+        count = min(count, MAX_VICTIMS)
     for option, place, is_used in (
         ("--mover-on", mover_on, driver.has_movers),
         ("--victim-on", victim_on, count > 0 or not driver.has_movers),

@@ -111,7 +111,21 @@ def check(asked: DriveRequest, spec: Workload | None, placements: tuple[str, ...
     parse_churn(asked.churn)
     if asked.batch is not None and not 1 <= asked.batch <= MAX_BATCH:
         raise UsageError(f"--batch {asked.batch} is out of range", f"it is pages a call, from 1 to {MAX_BATCH}")
+    _check_pages(asked, driver)
     _check_driver(asked, driver, options if threads is None else {**options, "--threads": threads}, threads)
+
+
+def _check_pages(asked: DriveRequest, driver: Driver) -> None:
+    """Refuse pages that cannot be shared, and obstacles where nobody stumbles over them."""
+    pages, is_shared = asked.pages or FOUR_K, asked.sharing == "shared"
+    if is_shared and pages in LARGE_FOLIOS:
+        raise UsageError(f"--pages {pages} is of private memory", "leave out --sharing shared")
+    if asked.obstacles is None:
+        return
+    if pages != FOUR_K or is_shared:
+        raise UsageError("--obstacles are private pages of 4k", "leave out --pages and --sharing")
+    if not driver.has_movers:
+        raise UsageError(f"--obstacles are for movers, and driver {driver.name} has none", "leave it out")
 
 
 def _check_undriven(asked: DriveRequest, who: str, driver: Driver) -> None:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TOP = Path("/sys/fs/cgroup")
+# Where this process is, so that going home is not going to the top.
+OWNERS = TOP / "owners"
 PAGE = mmap.PAGESIZE
 PAGES = 5000
 
 
 def groups() -> list[str]:
-    return sorted(path.name for path in TOP.iterdir() if path.is_dir())
+    return sorted(path.name for path in TOP.iterdir() if path.is_dir() and path != OWNERS)
 
 
 def controllers() -> list[str]:
@@ -94,7 +96,7 @@ def left_by_its_owner() -> dict[str, Any]:
     with forked(touch_and_wait) as (pid, _):
         with cpuset.confined([0], [0, 1]) as confined:
             confined.adopt(pid)
-        return {"cgroup": cgroup_of(pid), "owner": cgroup_of(os.getpid()), "left": groups()}
+        return {"cgroup": cgroup_of(pid), "left": groups()}
 
 
 def entered() -> dict[str, str]:
@@ -173,6 +175,10 @@ if __name__ == "__main__":
     reasons = cpuset.requirements(LIVE)
     if "cpuset" in controllers():
         (TOP / "cgroup.subtree_control").write_text("-cpuset", encoding="ascii")
+    OWNERS.mkdir()
+    (OWNERS / "cgroup.procs").write_text("0", encoding="ascii")
     # Balancing would move pages between a write and the look at what it did.
     with knobs.apply({"numa_balancing": "0"}):
         json.dump({"requirements": reasons, **{case.__name__: case() for case in CASES}}, sys.stdout)
+    (TOP / "cgroup.procs").write_text("0", encoding="ascii")
+    OWNERS.rmdir()

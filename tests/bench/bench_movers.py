@@ -1,0 +1,183 @@
+"""Pages a second of our mover against `migspeed`, and against a bare loop of the same system calls, in a guest.
+
+    python tests/bench/bench_movers.py [--kernel debian:bookworm] [--size-mib 64] [--rounds 9] [--blocks 3]
+
+Everything runs in the same guest, in turn, in an order that is reversed every other round. A ratio is of ours to the
+other's in the same round: above 1, ours is faster. Printed is the geometric mean of the rounds with its 95 % interval.
+Transparent huge pages are off: migspeed does not say which pages it gets, and moves huge ones where it may.
+
+Last, the workload by hand against the measured pass of `numabench run`, in blocks of trials in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numabench import process, store
+from numabench.analysis.missing import Missing
+from numabench.analysis.moves import moves
+from numabench.analysis.spread import Spread, spread
+from numabench.lab import kernels
+from numabench.lab.accel import probe
+from numabench.lab.guest import Guest
+from numabench.lab.shapes import shape
+from numabench.workload.build import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+PAGE = 4096
+BATCH = 512
+PASSES = 4
+DRIVERS = ("move_pages", "mbind", "migrate_pages")
+SOURCE = Path(__file__).with_name("bare_mover.c")
+QUIET = """
+echo 0 >/proc/sys/kernel/numa_balancing
+echo never >/sys/kernel/mm/transparent_hugepage/enabled
+"""
+MIGSPEED_MB_PER_S = re.compile(r"([0-9.]+) Mbytes/second")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Pages a second of wall clock and of CPU; migspeed does not tell its CPU time."""
+
+    wall: float
+    cpu: float | None = None
+
+
+def bare_rate(text: str) -> Rate:
+    told = json.loads(text)
+    return Rate(told["pages"] / told["wall_ns"] * 1e9, told["pages"] / told["cpu_ns"] * 1e9)
+
+
+def own_rate(text: str) -> Rate:
+    """Confirmed pages by the mover's own time, queries of where pages are left out (they cost CPU, too)."""
+    (mover,) = [line for line in map(json.loads, text.splitlines()) if line["event"] == "mover"]
+    pages, query_ns = mover["confirmed"], mover["query_ns"]
+    return Rate(pages / (mover["elapsed_ns"] - query_ns) * 1e9, pages / (mover["cpu_ns"] - query_ns) * 1e9)
+
+
+def migspeed_rate(text: str) -> Rate:
+    found = MIGSPEED_MB_PER_S.search(text)
+    assert found, text
+    return Rate(float(found[1]) * (1 << 20) / PAGE)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A command that moves pages, and who reads its rate."""
+
+    argv: tuple[str, ...]
+    read: Callable[[str], Rate]
+
+    def rate(self, guest: Guest) -> Rate:
+        return self.read(guest.run(self.argv).check(" ".join(self.argv)).stdout)
+
+
+def own(program: Path, size_mib: int, *options: str) -> Runner:
+    fixed = ("--nodes", "0,1", "--start-node", "0", "--size", str(size_mib << 20), "--threads", "1")
+    return Runner((str(program), *fixed, "--mover-on", "0", *options), own_rate)
+
+
+def in_turn(guest: Guest, first: Runner, second: Runner, rounds: int) -> list[tuple[Rate, Rate]]:
+    """Both, one after the other, so many times; every other time the second is first."""
+    found = []
+    for number in range(rounds):
+        if number % 2:
+            after, before = second.rate(guest), first.rate(guest)
+            found.append((before, after))
+        else:
+            found.append((first.rate(guest), second.rate(guest)))
+    return found
+
+
+def told(ratios: Iterable[float]) -> str:
+    found = spread(ratios)
+    if found is None or found.ci95 is None:
+        return "          -         "
+    return f"{_mean(found):5.3f} ({found.ci95[0]:.3f} to {found.ci95[1]:.3f})"
+
+
+def _mean(found: Spread) -> float:
+    assert found.ci95 is not None
+    # The interval is of the logarithms' mean.
+    return float((found.ci95[0] * found.ci95[1]) ** 0.5)
+
+
+def compare(name: str, pairs: Sequence[tuple[Rate, Rate]]) -> None:
+    wall = told(ours.wall / other.wall for ours, other in pairs)
+    cpu = told(ours.cpu / other.cpu for ours, other in pairs if ours.cpu and other.cpu)
+    print(f"{name:36}{wall:24}{cpu}", flush=True)
+
+
+def movers(guest: Guest, directory: Path, size_mib: int, rounds: int) -> None:
+    """Our mover against the bare loop, driver by driver, and against migspeed."""
+    bare = directory / "bare_mover"
+    process.run(["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", str(bare), str(SOURCE)]).check("gcc")
+    program, pages = build("pingpong"), (size_mib << 20) // PAGE
+    print(f"{'ours / the other':36}{'of wall clock':24}of CPU")
+    for driver in DRIVERS:
+        options = ("--driver", driver, "--loops", str(PASSES))
+        options += () if driver == "migrate_pages" else ("--batch", str(BATCH))
+        other = Runner((str(bare), driver, str(pages), str(BATCH), str(PASSES)), bare_rate)
+        compare(f"{driver}, a bare loop", in_turn(guest, own(program, size_mib, *options), other, rounds))
+    once = ("--driver", "mbind", "--route", "one-way", "--batch", str(pages))
+    migspeed = Runner(("migspeed", "-p", str(pages), "0", "1"), migspeed_rate)
+    compare("mbind in one call, migspeed", in_turn(guest, own(program, size_mib, *once), migspeed, rounds))
+
+
+def trial_rates(guest: Guest, results: Path, name: str, size_mib: int, repeats: int) -> list[float]:
+    """Pages a second of each trial of a measured pass."""
+    words = ["run", "pingpong", "--native", "--nodes", "2", "--start-node", "0", "--size", f"{size_mib}M"]
+    words += ["--threads", "1", "--mover-on", "0", "--loops", str(PASSES), "--batch", str(BATCH)]
+    words += ["--repeats", str(repeats), "--results", str(results), "--run-id", name]
+    guest.run([sys.executable, "-m", "numabench", *words], timeout_s=1200).check("numabench run")
+    found = [moves(trial) for trial in store.load(results / name).trials]
+    rates = [each.pages_per_s for each in found if not isinstance(each, Missing)]
+    return [rate for rate in rates if not isinstance(rate, Missing)]
+
+
+def measured_pass(guest: Guest, directory: Path, size_mib: int, repeats: int, blocks: int) -> None:
+    """The binary by hand before and after each block of trials; each trial against the mean of both."""
+    options = ("--driver", "move_pages", "--loops", str(PASSES), "--batch", str(BATCH))
+    by_hand = own(build("pingpong"), size_mib, *options)
+    ratios = []
+    for number in range(blocks):
+        before = [by_hand.rate(guest).wall for _ in range(repeats)]
+        trials = trial_rates(guest, directory, f"pass-{number}", size_mib, repeats)
+        after = [by_hand.rate(guest).wall for _ in range(repeats)]
+        ratios += [2 * trial / (one + two) for one, trial, two in zip(before, trials, after, strict=True)]
+    print(f"{'numabench run / by hand':36}{told(ratios)}   {len(ratios)} trials")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kernel", default="debian:bookworm", help="as `numabench lab kernel add` names it")
+    parser.add_argument("--size-mib", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=5, help="trials of a block of numabench run")
+    parser.add_argument("--blocks", type=int, default=3, help="0: leave numabench run out")
+    options = parser.parse_args()
+    began = time.monotonic()
+    kernel = next(known for known in kernels.cached() if known.source == options.kernel)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with Guest.boot(kernel, shape("2n"), probe(kernel.image).accel, writable=(directory,)) as guest:
+            guest.run(["sh", "-c", QUIET]).check("preparing the guest")
+            movers(guest, directory, options.size_mib, options.rounds)
+            if options.blocks:
+                measured_pass(guest, directory, options.size_mib, options.repeats, options.blocks)
+            print(f"{kernel.release}, {options.size_mib} MiB, measured in {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
