@@ -29,6 +29,7 @@ _HEAD_INCHES, _ROW_INCHES = 3.0, 0.62
 _DPI = 110
 _FONT_POINTS = 7.5
 _NOTE_CHARS = 100
+_LABEL_CHARS, _LABEL_LINES = 36, 3
 # A character of a label in a segment takes so much.
 _CHAR_INCHES, _MARGIN_INCHES = 0.062, 0.06
 # Chosen so that no two are alike to the colour-blind; waiting is hatched, and what is not migration is white.
@@ -226,8 +227,9 @@ def _labels(times: Sequence[MigrationTime]) -> list[str]:
     names = run_settings.differing(all_settings)
     labels = []
     for letter, one, settings in zip(letters(times), times, all_settings, strict=True):
-        told = safe(", ".join(f"{name} {settings[name]}" for name in names if name in settings))
-        labels.append(f"{letter}  {safe(one.run.planned.driver)}" + (f"\n{told}" if told else ""))
+        told = ", ".join(f"{name} {settings[name]}" for name in names if name in settings)
+        lines = textwrap.wrap(told, _LABEL_CHARS, max_lines=_LABEL_LINES, placeholder=" ...")
+        labels.append("\n".join((f"{letter}  {safe(one.run.planned.driver)}", *(safe(line) for line in lines))))
     return labels
 
 
