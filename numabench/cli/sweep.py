@@ -56,7 +56,7 @@ def sweep(
         int | None, typer.Option(min=0, max=2**31 - 1, help="Of the order, and of each unit. [default: random]")
     ] = None,
     stall_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="What one access of 100 may cost a victim, e.g. 100us.")
+        str | None, typer.Option(metavar="TIME", help="What p99 of the victims' accesses may be, e.g. 100us.")
     ] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="SWEEP|last", help="Go on with a sweep where it stopped.")
