@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
+from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003  typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,7 @@ def sweep(
         int | None, typer.Option(min=0, max=2**31 - 1, help="Of the order, and of each unit. [default: random]")
     ] = None,
     stall_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="What one access of 100 may cost a victim, e.g. 100us.")
+        str | None, typer.Option(metavar="TIME", help="What p99 of the victims' accesses may be, e.g. 100us.")
     ] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="SWEEP|last", help="Go on with a sweep where it stopped.")
@@ -89,7 +90,7 @@ def sweep(
                 raise UsageError("--resume takes everything from the sweep", "give it --results and what to show alone")
             path = _find(results, resume)
         else:
-            where = _Where(native=native, lab=lab, guest=guest)
+            where = _where(native=native, lab=lab, guest=guest)
             path = _begin(context.args, pairs, repeats or 3, seed, budget_s, results, where, progress)
         _go_on(path, progress, inside=inside)
     finally:
@@ -98,15 +99,21 @@ def sweep(
         _show(path, report.SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s))
 
 
+@dataclass(frozen=True)
 class _Where:
-    """Where a sweep was asked to run."""
+    """Where a sweep was asked to run; neither `native` nor `lab`: the machine decides."""
 
-    def __init__(self, *, native: bool, lab: bool, guest: GuestWish) -> None:
-        if native and lab:
-            raise UsageError("--native and --lab exclude each other", "leave both out to have the machine decide")
-        if native and guest != GuestWish():
-            raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "leave out --native")
-        self.native, self.lab, self.guest = native, lab, guest
+    native: bool
+    lab: bool
+    guest: GuestWish
+
+
+def _where(*, native: bool, lab: bool, guest: GuestWish) -> _Where:
+    if native and lab:
+        raise UsageError("--native and --lab exclude each other", "leave both out to have the machine decide")
+    if native and guest != GuestWish():
+        raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "leave out --native")
+    return _Where(native, lab, guest)
 
 
 def _find(results: Path, word: str) -> Path:

@@ -227,8 +227,7 @@ def _draw_map(
     from matplotlib.patches import Rectangle
 
     # Dark is bad in all maps: slow, or long.
-    shades = colormaps["viridis_r" if is_time else "viridis"].copy()
-    shades.set_bad("#ffffff")
+    shades = colormaps["viridis_r" if is_time else "viridis"].with_extremes(bad="#ffffff")
     grid = [[medians.get((source, target), math.nan) for target in nodes] for source in nodes]
     low, high = min(medians.values()), max(medians.values())
     axes.imshow(grid, cmap=shades, vmin=low, vmax=high if high > low else low + 1)

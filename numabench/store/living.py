@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from typing import TYPE_CHECKING
 
 from numabench.errors import ResultError, Unfit
@@ -14,6 +15,9 @@ from numabench.store.files import LOCK_FILE, SWEEP_LOCK_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_LOCK_ATTEMPTS, _LOCK_PAUSE_S = 3, 0.05
 
 
 @contextlib.contextmanager
@@ -76,11 +80,17 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _lock_alone(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-            raise Unfit(f"{path.name} is being run by another process", "wait for it to end, or end it") from None
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+                return
+        else:
+            return
+        # Who asks whether the lock is held (`is_locked`) holds it for a moment.
+        time.sleep(_LOCK_PAUSE_S * (attempt + 1 < _LOCK_ATTEMPTS))
+    raise Unfit(f"{path.name} is being run by another process", "wait for it to end, or end it")
 
 
 def is_locked(path: Path) -> bool:

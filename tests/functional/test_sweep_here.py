@@ -19,20 +19,9 @@ from numabench.host import processes
 from numabench.host.root import LIVE
 
 WORDS = ("--nodes", "1", "--native", "--no-tune", "--size", "8M", "--interval", "100ms")
-# 3 x 2 cells in two repeats.
-SWEEP = (
-    "sweep",
-    "numa02",
-    *WORDS,
-    "--threads",
-    "1,2,3",
-    "--thp",
-    "always,never",
-    "--duration",
-    "200ms",
-    "--repeats",
-    "2",
-)
+# 3 x 2 cells in two repeats, of calls that move nothing: that may run on one node.
+NULL = ("pingpong", "--driver", "null", *WORDS, "--duration", "200ms", "--victims", "1")
+SWEEP = ("sweep", *NULL, "--batch", "1,8,64", "--threads", "1,2", "--repeats", "2")
 UNITS = 12
 
 

@@ -151,7 +151,9 @@ def test_a_run_in_a_slow_guest_imports_no_heavy_library() -> None:
     assert not HEAVY & set(modules)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["lab", "run", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["run", "--help"], ["sweep", "--help"], ["lab", "run", "--help"]]
+)
 def test_help_imports_nothing_that_is_slow(words: list[str]) -> None:
     code = (
         "import sys\nfrom numabench.cli.app import main\n"
