@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MIN_WIDTH = 80
-_LABEL, _CELL = 34, 13
+_LABEL, _CELL = 34, 14
 _DIGITS = 4
 # A reason of waiting, or a lock within a phase, that is less of every run than this is not worth a row.
 _LEAST_SHARE = 0.005
