@@ -169,7 +169,7 @@ def _cell(one: MigrationTime, seconds: float, decimals: int) -> str:
     share = f"{100 * seconds / one.total_s:.1f}" if one.total_s else ""
     per_gib = one.total_per_gib_s
     rate = "" if isinstance(per_gib, Missing) or not one.total_s else f"{seconds * per_gib / one.total_s:.{decimals}f}"
-    return f"{rate:>7}{share:>{_CELL - 7}}"
+    return f"{rate:>{_CELL - 6}}{share:>6}"
 
 
 def _phase_rows(row: _Rows, phase: str) -> None:
