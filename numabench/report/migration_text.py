@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MIN_WIDTH = 80
-_LABEL, _CELL = 34, 13
+_LABEL, _CELL = 34, 14
 _DIGITS = 4
 # A reason of waiting, or a lock within a phase, that is less of every run than this is not worth a row.
 _LEAST_SHARE = 0.005
@@ -123,7 +123,7 @@ def _table(page: Page, names: Sequence[str], times: Sequence[MigrationTime]) -> 
     has_movers = any(one.run.planned.has_movers for one in times)
     calls = "in calls, " if has_movers else ""
     row = _Rows(page, times)
-    row.seconds("movers, GO to last call" if has_movers else "in migration", [one.total_s for one in times])
+    row.seconds(_whole(times), [one.total_s for one in times])
     row.seconds(f"  {calls}on the CPU", [one.seconds(CPU) for one in times])
     for phase in PHASE_ORDER:
         _phase_rows(row, phase)
@@ -136,6 +136,14 @@ def _table(page: Page, names: Sequence[str], times: Sequence[MigrationTime]) -> 
     if not all(one.run.planned.has_movers for one in times):
         row.seconds("all time of the same threads", [one.threads_s for one in times])
     _costs(page, times)
+
+
+def _whole(times: Sequence[MigrationTime]) -> str:
+    """Whose time the whole is (docs/migration-report.md)."""
+    driven = {one.run.planned.has_movers for one in times}
+    if len(driven) > 1:
+        return "movers, or in migration"
+    return "movers, GO to last call" if True in driven else "in migration"
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,7 @@ def _cell(one: MigrationTime, seconds: float, decimals: int) -> str:
     share = f"{100 * seconds / one.total_s:.1f}" if one.total_s else ""
     per_gib = one.total_per_gib_s
     rate = "" if isinstance(per_gib, Missing) or not one.total_s else f"{seconds * per_gib / one.total_s:.{decimals}f}"
-    return f"{rate:>7}{share:>{_CELL - 7}}"
+    return f"{rate:>{_CELL - 6}}{share:>6}"
 
 
 def _phase_rows(row: _Rows, phase: str) -> None:

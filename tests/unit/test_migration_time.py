@@ -15,7 +15,7 @@ from driven_run import CONFIRMED, PAGE, SECOND_NS
 from migration_stacks import captured
 
 from numabench import store
-from numabench.analysis import contention, thread_time
+from numabench.analysis import contention, phases, thread_time
 from numabench.analysis.callchain import Stack
 from numabench.analysis.kernel_counts import KernelCost, KernelCounts
 from numabench.analysis.migration_time import BETWEEN, CPU, NOT_SPLIT, OFF, QUERIES, MigrationTime, migration_time
@@ -205,6 +205,15 @@ def test_little_of_a_captured_move_pages_is_outside_of_its_calls(kernel: str) ->
     in_kernel = sum(each.weight for each in own if any("sys_move_pages" in frame for frame in each.kernel))
     assert sum(found.in_calls.values()) == in_kernel
     assert in_kernel > 0.5 * found.total
+
+
+@pytest.mark.parametrize("kernel", ["6.1.192-shared", "6.12.117-shared"])
+def test_with_balancing_a_captured_workload_is_in_migration_where_phases_say_so(kernel: str) -> None:
+    stacks = captured(f"{kernel}.numahint")
+    found = thread_time.cpu_time(stacks, "autonuma")
+    assert sum(found.in_calls.values()) == phases.report(stacks).migration_weight
+    assert found.elsewhere > 0
+    assert {"copy", "unmap", "entry"} <= {doing.phase for doing in found.in_calls}
 
 
 def test_time_off_the_cpu_is_that_of_the_calls_with_preemption_apart() -> None:
