@@ -109,11 +109,15 @@ unsigned handshake_fork(struct handshake *handshake, unsigned processes)
     return 0;
 }
 
-void handshake_ready(struct handshake *handshake)
+void handshake_await_children(struct handshake *handshake)
 {
     for (unsigned i = 0; i < handshake->child_count; i++)
         if (hear(handshake->children[i].ready_fd) != 'R')
             end_with_child(&handshake->children[i]);
+}
+
+void handshake_ready(struct handshake *handshake)
+{
     if (!handshake->is_child)
         line_stamp("ready");
     tell(handshake->ready_fd, 'R');
@@ -185,6 +189,11 @@ void handshake_await_go(struct handshake *handshake)
         break;
     }
     tell_children(handshake, 'G');
+}
+
+void handshake_stop(struct handshake *handshake)
+{
+    tell_children(handshake, 'S');
 }
 
 void handshake_release(struct handshake *handshake)

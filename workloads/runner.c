@@ -329,6 +329,7 @@ int run_workload(const struct workload *workload, int argc, char **argv)
     lay_out(&process);
     map_and_touch(&process);
     start_threads(&process);
+    handshake_await_children(&process.handshake);
     handshake_ready(&process.handshake);
     handshake_await_go(&process.handshake);
     run(&process);

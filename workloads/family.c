@@ -1,0 +1,333 @@
+#define _GNU_SOURCE
+#include "family.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "churn.h"
+#include "lines.h"
+#include "options.h"
+#include "view.h"
+
+unsigned family_processes(const struct family_plan *plan)
+{
+    unsigned processes = 1, generation = 1;
+
+    for (unsigned i = 0; i < plan->depth; i++) {
+        generation *= plan->fanout;
+        processes += generation;
+    }
+    if (processes > MAX_FAMILY)
+        fail_usage("--depth %u with --fanout %u makes %u processes: at most %d are allowed", plan->depth, plan->fanout,
+                   processes, MAX_FAMILY);
+    return processes;
+}
+
+static void *must_map(size_t bytes, int protection, int flags)
+{
+    void *address = mmap(NULL, bytes, protection, flags | MAP_ANONYMOUS, -1, 0);
+
+    if (address == MAP_FAILED)
+        fail_cannot_run("%zu bytes cannot be mapped: %s", bytes, strerror(errno));
+    return address;
+}
+
+void family_open(struct family *family, const struct family_plan *plan, char *memory, size_t bytes)
+{
+    *family = (struct family){
+        .plan = *plan,
+        .processes = family_processes(plan),
+        .memory = memory,
+        .bytes = bytes,
+        .shared = must_map(sizeof(*family->shared), PROT_READ | PROT_WRITE, MAP_SHARED),
+        .quiet_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+    };
+    if (family->quiet_fd < 0)
+        fail("eventfd: %s", strerror(errno));
+    family->reserved = must_map(quarter_bytes(family), PROT_NONE, MAP_PRIVATE);
+    atomic_store(&family->shared->members[0].pid, getpid());
+}
+
+static void become_member(struct family *family, unsigned number)
+{
+    char name[sizeof("forktree-511")];
+
+    family->self = family->self * family->plan.fanout + number;
+    family->generation++;
+    atomic_store(&family->shared->members[family->self].pid, getpid());
+    snprintf(name, sizeof(name), "forktree-%u", family->self % MAX_FAMILY);
+    prctl(PR_SET_NAME, name);
+}
+
+void family_fork(struct family *family, struct handshake *handshake)
+{
+    while (family->generation < family->plan.depth) {
+        unsigned number = handshake_fork(handshake, 1 + family->plan.fanout);
+
+        if (number == 0)
+            return;
+        become_member(family, number);
+    }
+}
+
+unsigned family_mover(const struct family *family)
+{
+    switch (family->plan.mover_at) {
+    case MOVER_AT_CHILD:
+        return family->processes - 1;
+    case MOVER_AT_SIBLING:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+unsigned family_target(const struct family *family)
+{
+    return family->plan.mover_at == MOVER_AT_SIBLING ? 2 : family_mover(family);
+}
+
+pid_t family_pid(const struct family *family, unsigned member)
+{
+    return atomic_load(&family->shared->members[member].pid);
+}
+
+/* Until the word to stop, or nobody is left to say it. */
+static void churn_until_stop(struct view *view, struct handshake *handshake)
+{
+    const struct family *family = view->family;
+    uint64_t random = family->plan.seed + family->self;
+    uint64_t deadline_ns = family->plan.churn ? 0 : UINT64_MAX;
+
+    for (;;) {
+        enum word word = handshake_await_word(handshake, -1, deadline_ns);
+
+        if (word == WORD_STOP || word == WORD_CLOSED)
+            return;
+        churn_once(view, &random);
+    }
+}
+
+static void await_end(struct handshake *handshake)
+{
+    while (handshake->go_fd != ABSENT) {
+        enum word word = handshake_await_word(handshake, -1, UINT64_MAX);
+
+        if (word == WORD_EXIT || word == WORD_CLOSED)
+            return;
+    }
+}
+
+#ifdef NUMABENCH_TEST
+/* In the last process, in the quarter that nobody changes. */
+static void corrupt_one_byte(const struct family *family)
+{
+    if (getenv("NUMABENCH_TEST_CORRUPT") && family->self == family->processes - 1)
+        family->memory[family->bytes - VIEW_PAGE_BYTES / 2] ^= 1;
+}
+#endif
+
+static _Noreturn void end_member(const struct view *view, struct handshake *handshake)
+{
+    handshake_release(handshake);
+#ifdef NUMABENCH_TEST
+    corrupt_one_byte(view->family);
+#endif
+    view_check(view);
+    _exit(handshake_join(handshake));
+}
+
+void family_live(struct family *family, struct handshake *handshake)
+{
+    struct view view;
+
+    view_open(&view, family);
+    handshake_await_children(handshake);
+    handshake_ready(handshake);
+    handshake_await_go(handshake);
+    churn_until_stop(&view, handshake);
+    family_say_quiet(family);
+    await_end(handshake);
+    end_member(&view, handshake);
+}
+
+void family_end_mover(struct family *family, struct handshake *handshake)
+{
+    struct view view = {.family = family};
+
+    await_end(handshake);
+    end_member(&view, handshake);
+}
+
+void family_say_quiet(const struct family *family)
+{
+    uint64_t one = 1;
+
+    if (write(family->quiet_fd, &one, sizeof(one)) < 0)
+        fail("eventfd: %s", strerror(errno));
+}
+
+/* A word from the harness meanwhile: whether it was the one to end. */
+bool family_quiesce(const struct family *family, struct handshake *handshake)
+{
+    uint64_t quiet = 0, more;
+    bool is_released = false;
+
+    handshake_stop(handshake);
+    while (quiet < family->processes - 1) {
+        enum word word = handshake_await_word(handshake, family->quiet_fd, UINT64_MAX);
+
+        is_released |= word == WORD_EXIT;
+        if (word == WORD_DONE && read(family->quiet_fd, &more, sizeof(more)) == sizeof(more))
+            quiet += more;
+    }
+    return is_released;
+}
+
+void family_check_root(struct family *family)
+{
+    struct view view = {.family = family};
+
+    view_check(&view);
+}
+
+static uint64_t sum(const struct family *family, size_t counter)
+{
+    uint64_t total = 0;
+
+    for (unsigned i = 0; i < family->processes; i++) {
+        const char *slot = (const char *)&family->shared->members[i];
+
+        total += atomic_load((const _Atomic uint64_t *)(slot + counter));
+    }
+    return total;
+}
+
+/* How many processes map the pages of the mapping at an address, as numa_maps says it (since Linux 2.6.16); -1 where it
+ * cannot be read. */
+static int64_t read_mapmax(const char *memory)
+{
+    FILE *maps = fopen("/proc/self/numa_maps", "re");
+    char *line = NULL;
+    size_t room = 0;
+    int64_t mapmax = ABSENT;
+
+    if (!maps)
+        return ABSENT;
+    while (mapmax == ABSENT && getline(&line, &room, maps) > 0) {
+        const char *word = strstr(line, " mapmax=");
+
+        if (strtoull(line, NULL, 16) == (uintptr_t)memory && word)
+            mapmax = strtoll(word + strlen(" mapmax="), NULL, 10);
+    }
+    free(line);
+    fclose(maps);
+    return mapmax;
+}
+
+void print_family(const struct family *family)
+{
+    struct line line;
+
+    line_begin(&line, "family");
+    line_number(&line, "pid", getpid());
+    line_number(&line, "processes", family->processes);
+    line_number(&line, "depth", family->plan.depth);
+    line_number(&line, "fanout", family->plan.fanout);
+    line_number(&line, "vmas_per_page", family->processes);
+    fputs(",\"chain\":[1", line.stream);
+    /* A fork clones its parent's chain and adds an anon_vma of its own: anon_vma_fork() in mm/rmap.c. */
+    for (unsigned generation = 1; generation <= family->plan.depth; generation++)
+        fprintf(line.stream, ",%u", generation + 1);
+    fputc(']', line.stream);
+    line_number(&line, "mapmax", read_mapmax(family->memory));
+    line_end(&line);
+}
+
+void print_churn(const struct family *family)
+{
+    struct line line;
+
+    line_begin(&line, "churn");
+    line_number(&line, "pid", getpid());
+    line_number(&line, "forks", (int64_t)sum(family, offsetof(struct member, forks)));
+    line_number(&line, "mremaps", (int64_t)sum(family, offsetof(struct member, mremaps)));
+    line_number(&line, "splits", (int64_t)sum(family, offsetof(struct member, splits)));
+    line_number(&line, "writes", (int64_t)sum(family, offsetof(struct member, writes)));
+    line_end(&line);
+}
+
+static const char *kind_of(const struct wrong_word *wrong)
+{
+    return wrong->found ? "garbage" : "zero";
+}
+
+static void print_wrong(const struct wrong_word *wrong)
+{
+    struct line line;
+
+    line_begin(&line, "wrong");
+    line_number(&line, "pid", wrong->pid);
+    line_number(&line, "thread", ABSENT);
+    line_number(&line, "t_ns", (int64_t)wrong->t_ns);
+    line_number(&line, "addr", (int64_t)wrong->address);
+    line_number(&line, "page", (int64_t)wrong->page);
+    line_number(&line, "offset", wrong->offset);
+    fprintf(line.stream, ",\"expected\":%" PRIu64 ",\"found\":%" PRIu64, wrong->expected, wrong->found);
+    line_text(&line, "kind", kind_of(wrong));
+    fputs(",\"call\":null", line.stream);
+    line_end(&line);
+}
+
+/* The byte in which two words differ first, as they lie in memory. */
+static unsigned first_difference(const struct wrong_word *wrong)
+{
+    const unsigned char *expected = (const unsigned char *)&wrong->expected;
+    const unsigned char *found = (const unsigned char *)&wrong->found;
+    unsigned i = 0;
+
+    while (i + 1 < sizeof(wrong->found) && expected[i] == found[i])
+        i++;
+    return i;
+}
+
+static void print_check(const struct family *family, uint64_t wrong_bytes)
+{
+    const struct wrong_word *first = &family->shared->wrong[0];
+    unsigned i = first_difference(first);
+    struct line line;
+
+    line_begin(&line, "check");
+    line_number(&line, "pid", getpid());
+    line_number(&line, "bytes", (int64_t)sum(family, offsetof(struct member, checked_bytes)));
+    line_number(&line, "wrong", (int64_t)wrong_bytes);
+    if (wrong_bytes)
+        fprintf(line.stream, ",\"first_wrong\":{\"addr\":%" PRIu64 ",\"found\":%u,\"expected\":[%u]}",
+                first->address + i, ((const unsigned char *)&first->found)[i],
+                ((const unsigned char *)&first->expected)[i]);
+    else
+        fputs(",\"first_wrong\":null", line.stream);
+    line_end(&line);
+}
+
+void report_check(const struct family *family)
+{
+    uint64_t wrong_bytes = sum(family, offsetof(struct member, wrong_bytes));
+    unsigned count = atomic_load(&family->shared->wrong_count);
+    const struct wrong_word *first = &family->shared->wrong[0];
+
+    for (unsigned i = 0; i < count && i < MAX_WRONG_WORDS; i++)
+        print_wrong(&family->shared->wrong[i]);
+    print_check(family, wrong_bytes);
+    if (count)
+        fail("%" PRIu64 " bytes are wrong: the first in process %d (number %u, generation %u) in page %" PRIu64
+             " at offset %u, which holds %#" PRIx64 " and not %#" PRIx64,
+             wrong_bytes, (int)first->pid, first->member, first->generation, first->page,
+             first->offset + first_difference(first), first->found, first->expected);
+}

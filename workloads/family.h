@@ -1,0 +1,113 @@
+/* The processes of forktree: generations of children that map the memory of the one that started them. */
+#ifndef NUMABENCH_FAMILY_H
+#define NUMABENCH_FAMILY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "handshake.h"
+
+enum { MAX_FAMILY = 512, MAX_WRONG_WORDS = 64 };
+
+enum mover_at { MOVER_AT_PARENT, MOVER_AT_CHILD, MOVER_AT_SIBLING };
+
+/* What a process does to its memory meanwhile: bits. */
+enum churn { CHURN_FORK = 1, CHURN_MREMAP = 2, CHURN_SPLIT = 4, CHURN_WRITE = 8 };
+
+struct family_plan {
+    unsigned depth;  /* generations of children */
+    unsigned fanout; /* children of each process that is not of the last generation */
+    enum mover_at mover_at;
+    unsigned churn; /* enum churn */
+    uint64_t seed;
+};
+
+/* One process. Its slot is written by that process alone. */
+struct member {
+    _Atomic pid_t pid;
+    _Atomic uint64_t forks;
+    _Atomic uint64_t mremaps;
+    _Atomic uint64_t splits;
+    _Atomic uint64_t writes; /* pages written */
+    _Atomic uint64_t checked_bytes;
+    _Atomic uint64_t wrong_bytes;
+};
+
+/* A word that is not what the process that read it stored or inherited. */
+struct wrong_word {
+    pid_t pid;
+    unsigned member;
+    unsigned generation;
+    uint64_t t_ns;
+    uint64_t address;
+    uint64_t page; /* its number in the memory, of 4 KiB */
+    unsigned offset;
+    uint64_t expected;
+    uint64_t found;
+};
+
+/* Mapped shared before the first fork. */
+struct family_shared {
+    _Atomic unsigned wrong_count; /* may be more than there is room for */
+    struct wrong_word wrong[MAX_WRONG_WORDS];
+    struct member members[MAX_FAMILY];
+};
+
+struct family {
+    struct family_plan plan;
+    unsigned processes;
+    char *memory;
+    size_t bytes;
+    struct family_shared *shared;
+    char *reserved; /* room for a quarter that is mremap'd */
+    int quiet_fd;   /* an eventfd: counts the processes that have stopped */
+    /* Of this process: */
+    unsigned self; /* 0: the root; the children of n are n * fanout + 1 and the next */
+    unsigned generation;
+};
+
+/* The number of processes that depth and fan-out make, the root with them; more than 512 is a usage error. */
+unsigned family_processes(const struct family_plan *plan);
+
+/* Before the first fork: the memory is mapped, and stamped by the root. */
+void family_open(struct family *family, const struct family_plan *plan, char *memory, size_t bytes);
+
+/* Forks all generations: it returns in every process, `self` and `generation` set, a handshake with the parent and
+ * the children in each. */
+void family_fork(struct family *family, struct handshake *handshake);
+
+/* The process that calls the driver's system call, and the one whose pid it names. */
+unsigned family_mover(const struct family *family);
+unsigned family_target(const struct family *family);
+/* Known once all processes are ready. */
+pid_t family_pid(const struct family *family, unsigned member);
+
+/* The whole life of a process that is neither the root nor the mover's: churns from GO to the word to stop, checks its
+ * memory after the word to end. */
+_Noreturn void family_live(struct family *family, struct handshake *handshake);
+
+/* In the mover's process, which does not churn, when its movers have stopped: says so to the root. */
+void family_say_quiet(const struct family *family);
+/* The rest of its life: waits for the word to end, and checks its memory. */
+_Noreturn void family_end_mover(struct family *family, struct handshake *handshake);
+
+/* In the root: asks all others to stop and waits until they have. Whether the word to end has come meanwhile. */
+bool family_quiesce(const struct family *family, struct handshake *handshake);
+/* In the root, which does not churn either: compares every byte of its memory. */
+void family_check_root(struct family *family);
+
+/* What all processes have read back and found wrong. */
+uint64_t family_checked_bytes(const struct family *family);
+uint64_t family_wrong_bytes(const struct family *family);
+
+/* Before churn: what the kernel's reverse map has to walk. */
+void print_family(const struct family *family);
+/* After it: what was done, summed over processes. */
+void print_churn(const struct family *family);
+/* What all processes read back, and the words that were wrong; ends the root where there was one. */
+void report_check(const struct family *family);
+
+#endif
