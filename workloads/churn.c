@@ -130,7 +130,7 @@ void churn_once(struct view *view, uint64_t *random)
     char *slot = (char *)&view->family->shared->members[view->family->self];
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
-        if (!(view->family->plan.churn & kinds[i].kind))
+        if (!(view->family->options.churn & kinds[i].kind))
             continue;
         kinds[i].change(view, random);
         atomic_fetch_add((_Atomic uint64_t *)(slot + kinds[i].counter), kinds[i].times);

@@ -13,21 +13,8 @@
 #include "churn.h"
 #include "lines.h"
 #include "options.h"
+#include "stamp.h"
 #include "view.h"
-
-unsigned family_processes(const struct family_plan *plan)
-{
-    unsigned processes = 1, generation = 1;
-
-    for (unsigned i = 0; i < plan->depth; i++) {
-        generation *= plan->fanout;
-        processes += generation;
-    }
-    if (processes > MAX_FAMILY)
-        fail_usage("--depth %u with --fanout %u makes %u processes: at most %d are allowed", plan->depth, plan->fanout,
-                   processes, MAX_FAMILY);
-    return processes;
-}
 
 static void *must_map(size_t bytes, int protection, int flags)
 {
@@ -38,19 +25,16 @@ static void *must_map(size_t bytes, int protection, int flags)
     return address;
 }
 
-void family_open(struct family *family, const struct family_plan *plan, char *memory, size_t bytes)
+void family_open(struct family *family)
 {
-    *family = (struct family){
-        .plan = *plan,
-        .processes = family_processes(plan),
-        .memory = memory,
-        .bytes = bytes,
-        .shared = must_map(sizeof(*family->shared), PROT_READ | PROT_WRITE, MAP_SHARED),
-        .quiet_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-    };
+    if (!quarter_bytes(family))
+        fail_usage("--size leaves less than a page of %zu bytes for each quarter", family->unit_bytes);
+    family->processes = family_processes(&family->options);
+    family->shared = must_map(sizeof(*family->shared), PROT_READ | PROT_WRITE, MAP_SHARED);
+    family->reserved = must_map(quarter_bytes(family), PROT_NONE, MAP_PRIVATE);
+    family->quiet_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (family->quiet_fd < 0)
         fail("eventfd: %s", strerror(errno));
-    family->reserved = must_map(quarter_bytes(family), PROT_NONE, MAP_PRIVATE);
     atomic_store(&family->shared->members[0].pid, getpid());
 }
 
@@ -58,7 +42,7 @@ static void become_member(struct family *family, unsigned number)
 {
     char name[sizeof("forktree-511")];
 
-    family->self = family->self * family->plan.fanout + number;
+    family->self = family->self * family->options.fanout + number;
     family->generation++;
     atomic_store(&family->shared->members[family->self].pid, getpid());
     snprintf(name, sizeof(name), "forktree-%u", family->self % MAX_FAMILY);
@@ -67,8 +51,8 @@ static void become_member(struct family *family, unsigned number)
 
 void family_fork(struct family *family, struct handshake *handshake)
 {
-    while (family->generation < family->plan.depth) {
-        unsigned number = handshake_fork(handshake, 1 + family->plan.fanout);
+    while (family->generation < family->options.depth) {
+        unsigned number = handshake_fork(handshake, 1 + family->options.fanout);
 
         if (number == 0)
             return;
@@ -78,7 +62,7 @@ void family_fork(struct family *family, struct handshake *handshake)
 
 unsigned family_mover(const struct family *family)
 {
-    switch (family->plan.mover_at) {
+    switch (family->options.mover_at) {
     case MOVER_AT_CHILD:
         return family->processes - 1;
     case MOVER_AT_SIBLING:
@@ -90,7 +74,7 @@ unsigned family_mover(const struct family *family)
 
 unsigned family_target(const struct family *family)
 {
-    return family->plan.mover_at == MOVER_AT_SIBLING ? 2 : family_mover(family);
+    return family->options.mover_at == MOVER_AT_SIBLING ? 2 : family_mover(family);
 }
 
 pid_t family_pid(const struct family *family, unsigned member)
@@ -98,20 +82,19 @@ pid_t family_pid(const struct family *family, unsigned member)
     return atomic_load(&family->shared->members[member].pid);
 }
 
-/* Until the word to stop, or nobody is left to say it. */
+/* Once, and again until the word to stop, or nobody is left to say it. */
 static void churn_until_stop(struct view *view, struct handshake *handshake)
 {
     const struct family *family = view->family;
-    uint64_t random = family->plan.seed + family->self;
-    uint64_t deadline_ns = family->plan.churn ? 0 : UINT64_MAX;
+    uint64_t random = family->seed + family->self;
+    uint64_t deadline_ns = family->options.churn ? 0 : UINT64_MAX;
 
-    for (;;) {
-        enum word word = handshake_await_word(handshake, -1, deadline_ns);
+    enum word word;
 
-        if (word == WORD_STOP || word == WORD_CLOSED)
-            return;
+    do {
         churn_once(view, &random);
-    }
+        word = handshake_await_word(handshake, -1, deadline_ns);
+    } while (word != WORD_STOP && word != WORD_CLOSED);
 }
 
 static void await_end(struct handshake *handshake)
@@ -173,21 +156,18 @@ void family_say_quiet(const struct family *family)
         fail("eventfd: %s", strerror(errno));
 }
 
-/* A word from the harness meanwhile: whether it was the one to end. */
-bool family_quiesce(const struct family *family, struct handshake *handshake)
+/* Words from the harness are left for the runner. */
+void family_quiesce(const struct family *family, const struct handshake *handshake)
 {
+    struct handshake children = *handshake;
     uint64_t quiet = 0, more;
-    bool is_released = false;
 
-    handshake_stop(handshake);
-    while (quiet < family->processes - 1) {
-        enum word word = handshake_await_word(handshake, family->quiet_fd, UINT64_MAX);
-
-        is_released |= word == WORD_EXIT;
-        if (word == WORD_DONE && read(family->quiet_fd, &more, sizeof(more)) == sizeof(more))
+    children.go_fd = ABSENT;
+    handshake_stop(&children);
+    while (quiet < family->processes - 1)
+        if (handshake_await_word(&children, family->quiet_fd, UINT64_MAX) == WORD_DONE &&
+            read(family->quiet_fd, &more, sizeof(more)) == sizeof(more))
             quiet += more;
-    }
-    return is_released;
 }
 
 void family_check_root(struct family *family)
@@ -238,12 +218,12 @@ void print_family(const struct family *family)
     line_begin(&line, "family");
     line_number(&line, "pid", getpid());
     line_number(&line, "processes", family->processes);
-    line_number(&line, "depth", family->plan.depth);
-    line_number(&line, "fanout", family->plan.fanout);
+    line_number(&line, "depth", family->options.depth);
+    line_number(&line, "fanout", family->options.fanout);
     line_number(&line, "vmas_per_page", family->processes);
     fputs(",\"chain\":[1", line.stream);
     /* A fork clones its parent's chain and adds an anon_vma of its own: anon_vma_fork() in mm/rmap.c. */
-    for (unsigned generation = 1; generation <= family->plan.depth; generation++)
+    for (unsigned generation = 1; generation <= family->options.depth; generation++)
         fprintf(line.stream, ",%u", generation + 1);
     fputc(']', line.stream);
     line_number(&line, "mapmax", read_mapmax(family->memory));
@@ -263,12 +243,7 @@ void print_churn(const struct family *family)
     line_end(&line);
 }
 
-static const char *kind_of(const struct wrong_word *wrong)
-{
-    return wrong->found ? "garbage" : "zero";
-}
-
-static void print_wrong(const struct wrong_word *wrong)
+static void print_wrong(const struct family_wrong *wrong)
 {
     struct line line;
 
@@ -280,13 +255,13 @@ static void print_wrong(const struct wrong_word *wrong)
     line_number(&line, "page", (int64_t)wrong->page);
     line_number(&line, "offset", wrong->offset);
     fprintf(line.stream, ",\"expected\":%" PRIu64 ",\"found\":%" PRIu64, wrong->expected, wrong->found);
-    line_text(&line, "kind", kind_of(wrong));
+    line_text(&line, "kind", stamp_kind_name(stamp_kind(wrong->found, wrong->expected)));
     fputs(",\"call\":null", line.stream);
     line_end(&line);
 }
 
 /* The byte in which two words differ first, as they lie in memory. */
-static unsigned first_difference(const struct wrong_word *wrong)
+static unsigned first_difference(const struct family_wrong *wrong)
 {
     const unsigned char *expected = (const unsigned char *)&wrong->expected;
     const unsigned char *found = (const unsigned char *)&wrong->found;
@@ -299,7 +274,7 @@ static unsigned first_difference(const struct wrong_word *wrong)
 
 static void print_check(const struct family *family, uint64_t wrong_bytes)
 {
-    const struct wrong_word *first = &family->shared->wrong[0];
+    const struct family_wrong *first = &family->shared->wrong[0];
     unsigned i = first_difference(first);
     struct line line;
 
@@ -320,9 +295,9 @@ void report_check(const struct family *family)
 {
     uint64_t wrong_bytes = sum(family, offsetof(struct member, wrong_bytes));
     unsigned count = atomic_load(&family->shared->wrong_count);
-    const struct wrong_word *first = &family->shared->wrong[0];
+    const struct family_wrong *first = &family->shared->wrong[0];
 
-    for (unsigned i = 0; i < count && i < MAX_WRONG_WORDS; i++)
+    for (unsigned i = 0; i < count && i < MAX_FAMILY_WRONG; i++)
         print_wrong(&family->shared->wrong[i]);
     print_check(family, wrong_bytes);
     if (count)

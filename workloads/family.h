@@ -8,22 +8,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "family_options.h"
 #include "handshake.h"
 
-enum { MAX_FAMILY = 512, MAX_WRONG_WORDS = 64 };
-
-enum mover_at { MOVER_AT_PARENT, MOVER_AT_CHILD, MOVER_AT_SIBLING };
-
-/* What a process does to its memory meanwhile: bits. */
-enum churn { CHURN_FORK = 1, CHURN_MREMAP = 2, CHURN_SPLIT = 4, CHURN_WRITE = 8 };
-
-struct family_plan {
-    unsigned depth;  /* generations of children */
-    unsigned fanout; /* children of each process that is not of the last generation */
-    enum mover_at mover_at;
-    unsigned churn; /* enum churn */
-    uint64_t seed;
-};
+enum { MAX_FAMILY_WRONG = 64 };
 
 /* One process. Its slot is written by that process alone. */
 struct member {
@@ -37,7 +25,7 @@ struct member {
 };
 
 /* A word that is not what the process that read it stored or inherited. */
-struct wrong_word {
+struct family_wrong {
     pid_t pid;
     unsigned member;
     unsigned generation;
@@ -52,15 +40,17 @@ struct wrong_word {
 /* Mapped shared before the first fork. */
 struct family_shared {
     _Atomic unsigned wrong_count; /* may be more than there is room for */
-    struct wrong_word wrong[MAX_WRONG_WORDS];
+    struct family_wrong wrong[MAX_FAMILY_WRONG];
     struct member members[MAX_FAMILY];
 };
 
 struct family {
-    struct family_plan plan;
+    struct family_options options;
+    uint64_t seed; /* of what is churned */
     unsigned processes;
     char *memory;
     size_t bytes;
+    size_t unit_bytes; /* of the pages that movers ask for: quarters begin on them */
     struct family_shared *shared;
     char *reserved; /* room for a quarter that is mremap'd */
     int quiet_fd;   /* an eventfd: counts the processes that have stopped */
@@ -69,11 +59,8 @@ struct family {
     unsigned generation;
 };
 
-/* The number of processes that depth and fan-out make, the root with them; more than 512 is a usage error. */
-unsigned family_processes(const struct family_plan *plan);
-
-/* Before the first fork: the memory is mapped, and stamped by the root. */
-void family_open(struct family *family, const struct family_plan *plan, char *memory, size_t bytes);
+/* Before the first fork: `family` has its options and its memory, which the root has stamped. */
+void family_open(struct family *family);
 
 /* Forks all generations: it returns in every process, `self` and `generation` set, a handshake with the parent and
  * the children in each. */
@@ -94,8 +81,8 @@ void family_say_quiet(const struct family *family);
 /* The rest of its life: waits for the word to end, and checks its memory. */
 _Noreturn void family_end_mover(struct family *family, struct handshake *handshake);
 
-/* In the root: asks all others to stop and waits until they have. Whether the word to end has come meanwhile. */
-bool family_quiesce(const struct family *family, struct handshake *handshake);
+/* In the root: asks all others to stop and waits until they have. */
+void family_quiesce(const struct family *family, const struct handshake *handshake);
 /* In the root, which does not churn either: compares every byte of its memory. */
 void family_check_root(struct family *family);
 

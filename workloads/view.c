@@ -1,30 +1,24 @@
 #define _GNU_SOURCE
 #include "view.h"
 
-#include <numa.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "monotonic.h"
+#include "stamp.h"
 
 enum {
-    WORDS = VIEW_PAGE_BYTES / VIEW_WORD_BYTES,
-    WRITTEN_WORDS = WORDS / 2, /* of a page that is written */
+    LINES = VIEW_PAGE_BYTES / LINE_BYTES,
+    /* A stamp's write: whose it is, and which of its writes to the page, modulo 2^14. */
+    MEMBER_SHIFT = 14,
 };
-
-/* The word of a page that a process stored the `time`th time; the root's, at the time 0, is in all of them. Never zero,
- * and another for each process, page, time and place. */
-static uint64_t stored_word(unsigned member, uint64_t page, uint32_t time, unsigned index)
-{
-    return (uint64_t)(member + 1) << 54 | (uint64_t)(time & 0xffffff) << 30 | (page * WORDS + index) % (1 << 30);
-}
 
 size_t quarter_bytes(const struct family *family)
 {
     size_t bytes = family->bytes / QUARTER_COUNT;
 
-    return bytes - bytes % (size_t)numa_pagesize();
+    return bytes - bytes % family->unit_bytes;
 }
 
 char *quarter_address(const struct family *family, enum quarter quarter)
@@ -42,30 +36,22 @@ void view_open(struct view *view, struct family *family)
         abort();
 }
 
+/* The number of the write that this process must find on a page: 0, the root's, where it has written none. */
+static uint64_t last_write(const struct view *view, uint64_t page)
+{
+    bool is_of_quarter = page < quarter_bytes(view->family) / VIEW_PAGE_BYTES;
+    uint32_t times = view->written && is_of_quarter ? view->written[page] : 0;
+
+    return times ? (uint64_t)view->family->self << MEMBER_SHIFT | times % (1 << MEMBER_SHIFT) : 0;
+}
+
 void view_write(struct view *view, uint64_t page)
 {
     uint64_t *words = (uint64_t *)(view->family->memory + page * VIEW_PAGE_BYTES);
-    uint32_t time = ++view->written[page];
 
-    for (unsigned i = 0; i < WRITTEN_WORDS; i++)
-        words[i] = stored_word(view->family->self, page, time, i);
-}
-
-void view_stamp_root(char *memory, size_t bytes)
-{
-    uint64_t *words = (uint64_t *)memory;
-
-    for (uint64_t i = 0; i < bytes / VIEW_WORD_BYTES; i++)
-        words[i] = stored_word(0, i / WORDS, 0, i % WORDS);
-}
-
-static uint64_t expected_word(const struct view *view, uint64_t page, unsigned index)
-{
-    bool is_of_quarter = page < quarter_bytes(view->family) / VIEW_PAGE_BYTES;
-    uint32_t time = view->written && is_of_quarter ? view->written[page] : 0;
-
-    return time && index < WRITTEN_WORDS ? stored_word(view->family->self, page, time, index)
-                                         : stored_word(0, page, 0, index);
+    view->written[page]++;
+    for (unsigned line = 0; line < LINES; line++)
+        words[line * LINE_WORDS] = stamp(last_write(view, page), page * LINES + line);
 }
 
 static unsigned bytes_that_differ(uint64_t left, uint64_t right)
@@ -85,9 +71,9 @@ static void record_wrong(const struct view *view, uint64_t page, const uint64_t 
     unsigned slot = atomic_fetch_add(&family->shared->wrong_count, 1);
 
     atomic_fetch_add(&member->wrong_bytes, bytes_that_differ(expected, found));
-    if (slot >= MAX_WRONG_WORDS)
+    if (slot >= MAX_FAMILY_WRONG)
         return;
-    family->shared->wrong[slot] = (struct wrong_word){
+    family->shared->wrong[slot] = (struct family_wrong){
         .pid = getpid(),
         .member = family->self,
         .generation = family->generation,
@@ -103,9 +89,11 @@ static void record_wrong(const struct view *view, uint64_t page, const uint64_t 
 void view_look(const struct view *view, uint64_t page, const char *at)
 {
     const uint64_t *words = (const uint64_t *)at;
+    uint64_t write = last_write(view, page);
 
-    for (unsigned i = 0; i < WORDS; i++) {
-        uint64_t expected = expected_word(view, page, i);
+    for (unsigned i = 0; i < LINES * LINE_WORDS; i++) {
+        uint64_t line = page * LINES + i / LINE_WORDS;
+        uint64_t expected = i % LINE_WORDS ? stamp_filler(line, i % LINE_WORDS) : stamp(write, line);
 
         if (words[i] != expected)
             record_wrong(view, page, &words[i], i * VIEW_WORD_BYTES, expected);

@@ -9,7 +9,7 @@
 
 enum { VIEW_PAGE_BYTES = 4096, VIEW_WORD_BYTES = 8 };
 
-/* The memory's quarters, in this order; pages that four do not divide are of the last. */
+/* The memory's quarters, in this order; units that four do not divide are of the last. */
 enum quarter { QUARTER_WRITTEN, QUARTER_MOVED, QUARTER_SPLIT, QUARTER_KEPT, QUARTER_COUNT };
 
 struct view {
@@ -22,10 +22,7 @@ void view_open(struct view *view, struct family *family);
 size_t quarter_bytes(const struct family *family);
 char *quarter_address(const struct family *family, enum quarter quarter);
 
-/* What the root stores before the first fork. */
-void view_stamp_root(char *memory, size_t bytes);
-
-/* Writes a page of the written quarter anew: its first half, so that the rest is what copy on write brought. */
+/* Writes the stamps of a page of the written quarter anew; what is between them stays as copy on write brought it. */
 void view_write(struct view *view, uint64_t page);
 
 /* Compares a page, which may lie elsewhere than it belongs; what is wrong is recorded. */

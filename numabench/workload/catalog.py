@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from numabench.errors import UsageError
-from numabench.units import GIB, format_bytes
+from numabench.units import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,10 @@ class Workload:
 
     `cpus_per_thread` is their rule for threads: CPUs of the run for each thread of a process. `bound_by` says what the
     placements hard and inverse give nodes to: a "process" gets half of them, a "thread" one.
+
+    A workload that is driven takes drivers, movers and victims, and its threads are the movers; one with a family takes
+    the options of families, too. `emulated_s` is for how long it runs where CPUs are emulated, unless told otherwise:
+    these store a hundred times slower, and the loops would take hours.
     """
 
     name: str
@@ -51,10 +55,13 @@ class Workload:
     cpus_per_thread: int
     bound_by: str
     origin: str
+    is_driven: bool = False
+    has_family: bool = False
+    emulated_s: float = 25.0
 
     def threads(self, cpus: int) -> int:
-        """Threads per process on that many CPUs, by the published rule."""
-        return max(cpus // self.cpus_per_thread, 1)
+        """Threads per process on that many CPUs, by the published rule; one mover where it is driven."""
+        return 1 if self.is_driven else max(cpus // self.cpus_per_thread, 1)
 
     @property
     def memory_bytes(self) -> int:
@@ -63,6 +70,7 @@ class Workload:
 
 
 AUTONUMA = "autonuma-benchmark"
+NUMABENCH = "numabench's own, with its own constants"
 _REPORT_2012 = "the memset threads of the 2012 report to linux-mm, which gave no constants: these are numabench's"
 
 WORKLOADS = (
@@ -120,6 +128,33 @@ WORKLOADS = (
         cpus_per_thread=1,
         bound_by="thread",
         origin=_REPORT_2012,
+    ),
+    Workload(
+        name="pingpong",
+        summary="movers send memory from node to node by a driver, while victims touch it",
+        source="pingpong.c",
+        processes=1,
+        size_bytes=256 * MIB,
+        loops=100,
+        cpus_per_thread=1,
+        bound_by="thread",
+        origin=NUMABENCH,
+        is_driven=True,
+        emulated_s=5.0,
+    ),
+    Workload(
+        name="forktree",
+        summary="movers send memory that generations of children map, too, while these fork, remap and write",
+        source="forktree.c",
+        processes=1,
+        size_bytes=64 * MIB,
+        loops=20,
+        cpus_per_thread=1,
+        bound_by="thread",
+        origin=NUMABENCH,
+        is_driven=True,
+        has_family=True,
+        emulated_s=5.0,
     ),
 )
 
