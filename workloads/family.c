@@ -88,7 +88,6 @@ static void churn_until_stop(struct view *view, struct handshake *handshake)
     const struct family *family = view->family;
     uint64_t random = family->seed + family->self;
     uint64_t deadline_ns = family->options.churn ? 0 : UINT64_MAX;
-
     enum word word;
 
     do {
@@ -97,14 +96,29 @@ static void churn_until_stop(struct view *view, struct handshake *handshake)
     } while (word != WORD_STOP && word != WORD_CLOSED);
 }
 
-static void await_end(struct handshake *handshake)
+static void say_quiet(const struct family *family)
 {
-    while (handshake->go_fd != ABSENT) {
-        enum word word = handshake_await_word(handshake, -1, UINT64_MAX);
+    uint64_t one = 1;
 
-        if (word == WORD_EXIT || word == WORD_CLOSED)
+    if (write(family->quiet_fd, &one, sizeof(one)) < 0)
+        fail("eventfd: %s", strerror(errno));
+}
+
+void family_await_stop(const struct family *family, struct handshake *handshake)
+{
+    enum word word;
+
+    do
+        word = handshake_await_word(handshake, -1, UINT64_MAX);
+    while (word != WORD_STOP && word != WORD_CLOSED);
+    say_quiet(family);
+}
+
+void family_await_end(struct handshake *handshake)
+{
+    while (handshake->go_fd != ABSENT)
+        if (handshake_await_word(handshake, -1, UINT64_MAX) == WORD_EXIT)
             return;
-    }
 }
 
 #ifdef NUMABENCH_TEST
@@ -116,7 +130,7 @@ static void corrupt_one_byte(const struct family *family)
 }
 #endif
 
-static _Noreturn void end_member(const struct view *view, struct handshake *handshake)
+static _Noreturn void check_and_end(const struct view *view, struct handshake *handshake)
 {
     handshake_release(handshake);
 #ifdef NUMABENCH_TEST
@@ -135,25 +149,16 @@ void family_live(struct family *family, struct handshake *handshake)
     handshake_ready(handshake);
     handshake_await_go(handshake);
     churn_until_stop(&view, handshake);
-    family_say_quiet(family);
-    await_end(handshake);
-    end_member(&view, handshake);
+    say_quiet(family);
+    family_await_end(handshake);
+    check_and_end(&view, handshake);
 }
 
-void family_end_mover(struct family *family, struct handshake *handshake)
+void family_end(struct family *family, struct handshake *handshake)
 {
     struct view view = {.family = family};
 
-    await_end(handshake);
-    end_member(&view, handshake);
-}
-
-void family_say_quiet(const struct family *family)
-{
-    uint64_t one = 1;
-
-    if (write(family->quiet_fd, &one, sizeof(one)) < 0)
-        fail("eventfd: %s", strerror(errno));
+    check_and_end(&view, handshake);
 }
 
 /* Words from the harness are left for the runner. */

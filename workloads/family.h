@@ -76,10 +76,11 @@ pid_t family_pid(const struct family *family, unsigned member);
  * memory after the word to end. */
 _Noreturn void family_live(struct family *family, struct handshake *handshake);
 
-/* In the mover's process, which does not churn, when its movers have stopped: says so to the root. */
-void family_say_quiet(const struct family *family);
-/* The rest of its life: waits for the word to end, and checks its memory. */
-_Noreturn void family_end_mover(struct family *family, struct handshake *handshake);
+/* In the mover's process, which does not churn: waits for the word to stop, and passes on that it has. */
+void family_await_stop(const struct family *family, struct handshake *handshake);
+/* The word to end, and the end: checks its memory, and waits for its children's. */
+void family_await_end(struct handshake *handshake);
+_Noreturn void family_end(struct family *family, struct handshake *handshake);
 
 /* In the root: asks all others to stop and waits until they have. */
 void family_quiesce(const struct family *family, const struct handshake *handshake);

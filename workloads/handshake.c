@@ -111,9 +111,13 @@ unsigned handshake_fork(struct handshake *handshake, unsigned processes)
 
 void handshake_await_children(struct handshake *handshake)
 {
-    for (unsigned i = 0; i < handshake->child_count; i++)
-        if (hear(handshake->children[i].ready_fd) != 'R')
-            end_with_child(&handshake->children[i]);
+    for (unsigned i = 0; i < handshake->child_count; i++) {
+        struct child *child = &handshake->children[i];
+
+        if (!child->is_ready && hear(child->ready_fd) != 'R')
+            end_with_child(child);
+        child->is_ready = true;
+    }
 }
 
 void handshake_ready(struct handshake *handshake)
@@ -211,5 +215,6 @@ int handshake_join(struct handshake *handshake)
         if (!first)
             first = status;
     }
+    handshake->child_count = 0;
     return first;
 }

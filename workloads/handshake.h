@@ -14,6 +14,7 @@ struct child {
     pid_t pid;
     int ready_fd; /* readable: it is ready; at its end: it has ended */
     int go_fd;
+    bool is_ready;
 };
 
 struct handshake {
@@ -26,7 +27,7 @@ struct handshake {
 
 /* Forks the other processes of a workload. The number of this one: 0 in the parent. A child may fork its own. */
 unsigned handshake_fork(struct handshake *handshake, unsigned processes);
-/* Waits until all children have said that they are ready. */
+/* Waits until all children have said that they are ready; asked again, it returns at once. */
 void handshake_await_children(struct handshake *handshake);
 /* Says that this process is ready. */
 void handshake_ready(struct handshake *handshake);
@@ -39,7 +40,7 @@ enum word handshake_await_word(struct handshake *handshake, int done_fd, uint64_
 void handshake_stop(struct handshake *handshake);
 /* Lets the children check their data and end. */
 void handshake_release(struct handshake *handshake);
-/* Waits for the children to end: the first exit status that is not 0, or 0. */
+/* Waits for the children to end, after which there are none: the first exit status that is not 0, or 0. */
 int handshake_join(struct handshake *handshake);
 
 #endif
