@@ -127,7 +127,7 @@ void churn_once(struct view *view, uint64_t *random)
         {CHURN_SPLIT, churn_split, offsetof(struct member, splits), 1},
         {CHURN_WRITE, churn_write, offsetof(struct member, writes), PAGES_PER_WRITE},
     };
-    char *slot = (char *)&view->family->shared->members[view->family->self];
+    char *slot = (char *)&view->family->members[view->family->self];
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         if (!(view->family->options.churn & kinds[i].kind))

@@ -13,7 +13,6 @@
 #include "churn.h"
 #include "lines.h"
 #include "options.h"
-#include "stamp.h"
 #include "view.h"
 
 static void *must_map(size_t bytes, int protection, int flags)
@@ -30,12 +29,12 @@ void family_open(struct family *family)
     if (!quarter_bytes(family))
         fail_usage("--size leaves less than a page of %zu bytes for each quarter", family->unit_bytes);
     family->processes = family_processes(&family->options);
-    family->shared = must_map(sizeof(*family->shared), PROT_READ | PROT_WRITE, MAP_SHARED);
+    family->members = must_map(family->processes * sizeof(*family->members), PROT_READ | PROT_WRITE, MAP_SHARED);
     family->reserved = must_map(quarter_bytes(family), PROT_NONE, MAP_PRIVATE);
     family->quiet_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (family->quiet_fd < 0)
         fail("eventfd: %s", strerror(errno));
-    atomic_store(&family->shared->members[0].pid, getpid());
+    atomic_store(&family->members[0].pid, getpid());
 }
 
 static void become_member(struct family *family, unsigned number)
@@ -44,7 +43,7 @@ static void become_member(struct family *family, unsigned number)
 
     family->self = family->self * family->options.fanout + number;
     family->generation++;
-    atomic_store(&family->shared->members[family->self].pid, getpid());
+    atomic_store(&family->members[family->self].pid, getpid());
     snprintf(name, sizeof(name), "forktree-%u", family->self % MAX_FAMILY);
     prctl(PR_SET_NAME, name);
 }
@@ -79,7 +78,7 @@ unsigned family_target(const struct family *family)
 
 pid_t family_pid(const struct family *family, unsigned member)
 {
-    return atomic_load(&family->shared->members[member].pid);
+    return atomic_load(&family->members[member].pid);
 }
 
 /* Once, and again until the word to stop, or nobody is left to say it. */
@@ -187,7 +186,7 @@ static uint64_t sum(const struct family *family, size_t counter)
     uint64_t total = 0;
 
     for (unsigned i = 0; i < family->processes; i++) {
-        const char *slot = (const char *)&family->shared->members[i];
+        const char *slot = (const char *)&family->members[i];
 
         total += atomic_load((const _Atomic uint64_t *)(slot + counter));
     }
@@ -248,25 +247,8 @@ void print_churn(const struct family *family)
     line_end(&line);
 }
 
-static void print_wrong(const struct family_wrong *wrong)
-{
-    struct line line;
-
-    line_begin(&line, "wrong");
-    line_number(&line, "pid", wrong->pid);
-    line_number(&line, "thread", ABSENT);
-    line_number(&line, "t_ns", (int64_t)wrong->t_ns);
-    line_number(&line, "addr", (int64_t)wrong->address);
-    line_number(&line, "page", (int64_t)wrong->page);
-    line_number(&line, "offset", wrong->offset);
-    fprintf(line.stream, ",\"expected\":%" PRIu64 ",\"found\":%" PRIu64, wrong->expected, wrong->found);
-    line_text(&line, "kind", stamp_kind_name(stamp_kind(wrong->found, wrong->expected)));
-    fputs(",\"call\":null", line.stream);
-    line_end(&line);
-}
-
 /* The byte in which two words differ first, as they lie in memory. */
-static unsigned first_difference(const struct family_wrong *wrong)
+static unsigned first_difference(const struct wrong_word *wrong)
 {
     const unsigned char *expected = (const unsigned char *)&wrong->expected;
     const unsigned char *found = (const unsigned char *)&wrong->found;
@@ -279,7 +261,7 @@ static unsigned first_difference(const struct family_wrong *wrong)
 
 static void print_check(const struct family *family, uint64_t wrong_bytes)
 {
-    const struct family_wrong *first = &family->shared->wrong[0];
+    const struct wrong_word *first = &family->drive->wrong[0];
     unsigned i = first_difference(first);
     struct line line;
 
@@ -289,25 +271,42 @@ static void print_check(const struct family *family, uint64_t wrong_bytes)
     line_number(&line, "wrong", (int64_t)wrong_bytes);
     if (wrong_bytes)
         fprintf(line.stream, ",\"first_wrong\":{\"addr\":%" PRIu64 ",\"found\":%u,\"expected\":[%u]}",
-                first->address + i, ((const unsigned char *)&first->found)[i],
-                ((const unsigned char *)&first->expected)[i]);
+                (uint64_t)(uintptr_t)memory_page(&family->drive->memory, first->page) + first->offset + i,
+                ((const unsigned char *)&first->found)[i], ((const unsigned char *)&first->expected)[i]);
     else
         fputs(",\"first_wrong\":null", line.stream);
     line_end(&line);
 }
 
+/* The number of a process; 0 is the root's. */
+static unsigned member_of(const struct family *family, pid_t pid)
+{
+    unsigned member = family->processes - 1;
+
+    while (member && family_pid(family, member) != pid)
+        member--;
+    return member;
+}
+
+static unsigned generation_of(const struct family *family, unsigned member)
+{
+    unsigned generation = 0;
+
+    for (; member; member = (member - 1) / family->options.fanout)
+        generation++;
+    return generation;
+}
+
 void report_check(const struct family *family)
 {
     uint64_t wrong_bytes = sum(family, offsetof(struct member, wrong_bytes));
-    unsigned count = atomic_load(&family->shared->wrong_count);
-    const struct family_wrong *first = &family->shared->wrong[0];
+    const struct wrong_word *first = &family->drive->wrong[0];
+    unsigned member = member_of(family, first->pid);
 
-    for (unsigned i = 0; i < count && i < MAX_FAMILY_WRONG; i++)
-        print_wrong(&family->shared->wrong[i]);
     print_check(family, wrong_bytes);
-    if (count)
-        fail("%" PRIu64 " bytes are wrong: the first in process %d (number %u, generation %u) in page %" PRIu64
-             " at offset %u, which holds %#" PRIx64 " and not %#" PRIx64,
-             wrong_bytes, (int)first->pid, first->member, first->generation, first->page,
+    if (wrong_bytes)
+        fail("%" PRIu64 " bytes are wrong: the first in process %d (number %u, generation %u) in page %zu at offset "
+             "%zu, where a word is %#" PRIx64 " and not %#" PRIx64,
+             wrong_bytes, (int)first->pid, member, generation_of(family, member), first->page,
              first->offset + first_difference(first), first->found, first->expected);
 }

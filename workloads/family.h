@@ -8,10 +8,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "drive.h"
 #include "family_options.h"
 #include "handshake.h"
-
-enum { MAX_FAMILY_WRONG = 64 };
 
 /* One process. Its slot is written by that process alone. */
 struct member {
@@ -24,38 +23,20 @@ struct member {
     _Atomic uint64_t wrong_bytes;
 };
 
-/* A word that is not what the process that read it stored or inherited. */
-struct family_wrong {
-    pid_t pid;
-    unsigned member;
-    unsigned generation;
-    uint64_t t_ns;
-    uint64_t address;
-    uint64_t page; /* its number in the memory, of 4 KiB */
-    unsigned offset;
-    uint64_t expected;
-    uint64_t found;
-};
-
-/* Mapped shared before the first fork. */
-struct family_shared {
-    _Atomic unsigned wrong_count; /* may be more than there is room for */
-    struct family_wrong wrong[MAX_FAMILY_WRONG];
-    struct member members[MAX_FAMILY];
-};
-
 struct family {
     struct family_options options;
     uint64_t seed; /* of what is churned */
     unsigned processes;
     char *memory;
     size_t bytes;
-    size_t unit_bytes; /* of the pages that movers ask for: quarters begin on them */
-    struct family_shared *shared;
-    char *reserved; /* room for a quarter that is mremap'd */
-    int quiet_fd;   /* an eventfd: counts the processes that have stopped */
+    size_t unit_bytes;      /* of the pages that movers ask for: quarters begin on them */
+    struct drive *drive;    /* takes the words that are wrong */
+    struct member *members; /* in memory that all share */
+    char *reserved;         /* room for a quarter that is mremap'd */
+    int quiet_fd;           /* an eventfd: counts the processes that have stopped */
     /* Of this process: */
-    unsigned self; /* 0: the root; the children of n are n * fanout + 1 and the next */
+    unsigned wrong_printed; /* of the root: words that have a line */
+    unsigned self;          /* 0: the root; the children of n are n * fanout + 1 and the next */
     unsigned generation;
 };
 
@@ -87,15 +68,11 @@ void family_quiesce(const struct family *family, const struct handshake *handsha
 /* In the root, which does not churn either: compares every byte of its memory. */
 void family_check_root(struct family *family);
 
-/* What all processes have read back and found wrong. */
-uint64_t family_checked_bytes(const struct family *family);
-uint64_t family_wrong_bytes(const struct family *family);
-
 /* Before churn: what the kernel's reverse map has to walk. */
 void print_family(const struct family *family);
 /* After it: what was done, summed over processes. */
 void print_churn(const struct family *family);
-/* What all processes read back, and the words that were wrong; ends the root where there was one. */
+/* What all processes have read back; ends the root where a word was wrong. */
 void report_check(const struct family *family);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "driven.h"
+#include "driven_report.h"
 #include "family.h"
 #include "layout.h"
 #include "mover.h"
@@ -30,6 +31,7 @@ static void open_family(struct process *process)
     if (!process->family)
         abort();
     *process->family = (struct family){
+        .drive = process->drive,
         .options = process->options.family,
         .seed = process->options.seed,
         .memory = memory->base,
@@ -56,7 +58,7 @@ static void fork_family(struct process *process)
 
 static void map_touch_and_fork(struct process *process)
 {
-    driven_map_and_touch(process);
+    driven.map_and_touch(process);
     open_family(process);
     fork_family(process);
     print_family(process->family);
@@ -64,7 +66,7 @@ static void map_touch_and_fork(struct process *process)
 
 static void lay_out(struct process *process)
 {
-    driven_lay_out(process);
+    driven.lay_out(process);
     for (unsigned i = 0; i < process->thread_count; i++)
         process->threads[i].is_outside = process->options.family.mover_at != MOVER_AT_PARENT;
 }
@@ -76,12 +78,7 @@ static void run_mover(struct thread *thread)
     /* Only now have all processes been forked for certain. */
     if (family_target(family) != family->self)
         thread->mover->pid = family_pid(family, family_target(family));
-    driven_run(thread);
-}
-
-static void line_start(struct line *line, const struct process *process)
-{
-    driven_line_start(line, process);
+    driven.run(thread);
 }
 
 static void quiesce(const struct process *process)
@@ -91,7 +88,8 @@ static void quiesce(const struct process *process)
 
 static void print_results(const struct process *process)
 {
-    driven_print_results(process);
+    process->family->wrong_printed = process->drive->wrong_count;
+    driven.print_results(process);
     print_churn(process->family);
 }
 
@@ -103,36 +101,31 @@ static void check(struct process *process)
     status = handshake_join(&process->handshake);
     if (status)
         exit(status);
+    print_wrong_words(process, process->family->wrong_printed);
     report_check(process->family);
 }
 
-static const struct work forktree_work = {
-    .settle = driven_settle,
-    .lay_out = lay_out,
-    .line_start = line_start,
-    .map_and_touch = map_touch_and_fork,
-    .prepare = driven_prepare,
-    .run = run_mover,
-    .quiesce = quiesce,
-    .print_results = print_results,
-    .check = check,
-};
-
-static const struct workload forktree = {
-    .name = "forktree",
-    .is_driven = true,
-    .has_family = true,
-    .needs_start_node = true,
-    .processes = 1,
-    .size_bytes = 64ULL << 20,
-    .loops = 20,
-    .threads = driven_threads,
-    .slices = SLICE_PER_THREAD,
-    .toucher = TOUCHED_BY_MAIN,
-    .work = &forktree_work,
-};
-
 int main(int argc, char **argv)
 {
+    struct work work = driven;
+    struct workload forktree = {
+        .name = "forktree",
+        .is_driven = true,
+        .has_family = true,
+        .processes = 1,
+        .size_bytes = 64ULL << 20,
+        .loops = 20,
+        .threads = every_cpu,
+        .slices = SLICE_PER_THREAD,
+        .toucher = TOUCHED_BY_MAIN,
+        .work = &work,
+    };
+
+    work.lay_out = lay_out;
+    work.map_and_touch = map_touch_and_fork;
+    work.run = run_mover;
+    work.quiesce = quiesce;
+    work.print_results = print_results;
+    work.check = check;
     return run_workload(&forktree, argc, argv);
 }

@@ -2,10 +2,9 @@
 #include "view.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "monotonic.h"
+#include "options.h"
 #include "stamp.h"
 
 enum {
@@ -63,27 +62,21 @@ static unsigned bytes_that_differ(uint64_t left, uint64_t right)
     return count;
 }
 
-static void record_wrong(const struct view *view, uint64_t page, const uint64_t *at, unsigned offset, uint64_t expected)
+static void record_wrong(const struct view *view, uint64_t page, uint64_t found, unsigned offset, uint64_t expected)
 {
     struct family *family = view->family;
-    struct member *member = &family->shared->members[family->self];
-    uint64_t found = *at;
-    unsigned slot = atomic_fetch_add(&family->shared->wrong_count, 1);
-
-    atomic_fetch_add(&member->wrong_bytes, bytes_that_differ(expected, found));
-    if (slot >= MAX_FAMILY_WRONG)
-        return;
-    family->shared->wrong[slot] = (struct family_wrong){
-        .pid = getpid(),
-        .member = family->self,
-        .generation = family->generation,
+    struct wrong_word wrong = {
+        .pid = family_pid(family, family->self),
+        .thread = ABSENT,
         .t_ns = monotonic_ns(),
-        .address = (uint64_t)(uintptr_t)at,
         .page = page,
         .offset = offset,
         .expected = expected,
         .found = found,
     };
+
+    atomic_fetch_add(&family->members[family->self].wrong_bytes, bytes_that_differ(expected, found));
+    drive_add_wrong(family->drive, &wrong);
 }
 
 void view_look(const struct view *view, uint64_t page, const char *at)
@@ -96,7 +89,7 @@ void view_look(const struct view *view, uint64_t page, const char *at)
         uint64_t expected = i % LINE_WORDS ? stamp_filler(line, i % LINE_WORDS) : stamp(write, line);
 
         if (words[i] != expected)
-            record_wrong(view, page, &words[i], i * VIEW_WORD_BYTES, expected);
+            record_wrong(view, page, words[i], i * VIEW_WORD_BYTES, expected);
     }
 }
 
@@ -106,5 +99,5 @@ void view_check(const struct view *view)
 
     for (uint64_t page = 0; page < family->bytes / VIEW_PAGE_BYTES; page++)
         view_look(view, page, family->memory + page * VIEW_PAGE_BYTES);
-    atomic_store(&family->shared->members[family->self].checked_bytes, family->bytes);
+    atomic_store(&family->members[family->self].checked_bytes, family->bytes);
 }

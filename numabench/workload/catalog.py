@@ -40,10 +40,6 @@ class Workload:
 
     `cpus_per_thread` is their rule for threads: CPUs of the run for each thread of a process. `bound_by` says what the
     placements hard and inverse give nodes to: a "process" gets half of them, a "thread" one.
-
-    A workload that is driven takes drivers, movers and victims, and its threads are the movers; one with a family takes
-    the options of families, too. `emulated_s` is for how long it runs where CPUs are emulated, unless told otherwise:
-    these store a hundred times slower, and the loops would take hours.
     """
 
     name: str
@@ -55,13 +51,10 @@ class Workload:
     cpus_per_thread: int
     bound_by: str
     origin: str
-    is_driven: bool = False
-    has_family: bool = False
-    emulated_s: float = 25.0
 
     def threads(self, cpus: int) -> int:
-        """Threads per process on that many CPUs, by the published rule; one mover where it is driven."""
-        return 1 if self.is_driven else max(cpus // self.cpus_per_thread, 1)
+        """Threads per process on that many CPUs, by the published rule."""
+        return max(cpus // self.cpus_per_thread, 1)
 
     @property
     def memory_bytes(self) -> int:
@@ -70,7 +63,6 @@ class Workload:
 
 
 AUTONUMA = "autonuma-benchmark"
-NUMABENCH = "numabench's own, with its own constants"
 _REPORT_2012 = "the memset threads of the 2012 report to linux-mm, which gave no constants: these are numabench's"
 
 WORKLOADS = (
@@ -131,16 +123,14 @@ WORKLOADS = (
     ),
     Workload(
         name="pingpong",
-        summary="movers send memory from node to node by a driver, while victims touch it",
+        summary="movers send memory from node to node by the system call that --driver names, while victims touch it",
         source="pingpong.c",
         processes=1,
         size_bytes=256 * MIB,
         loops=100,
         cpus_per_thread=1,
         bound_by="thread",
-        origin=NUMABENCH,
-        is_driven=True,
-        emulated_s=5.0,
+        origin="numabench's own",
     ),
     Workload(
         name="forktree",
@@ -151,10 +141,7 @@ WORKLOADS = (
         loops=20,
         cpus_per_thread=1,
         bound_by="thread",
-        origin=NUMABENCH,
-        is_driven=True,
-        has_family=True,
-        emulated_s=5.0,
+        origin="numabench's own",
     ),
 )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 SIZE = 4 * MIB
 PROCESSES = 15
-FAMILY = ("--nodes", "0", "--driver", "null", "--size", str(SIZE), "--depth", "3", "--fanout", "2")
+FAMILY = ("--nodes", "0", "--driver", "null", "--size", str(SIZE), "--threads", "1")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TIMEOUT_S = 60.0
 
@@ -81,8 +81,7 @@ def waiting(program: Callable[..., str]) -> Iterator[Callable[..., tuple[OwnWork
         started.append(subject)
         subject.start()
         subject.wait_ready(time.monotonic() + TIMEOUT_S)
-        assert subject.pid is not None
-        return subject, generations(subject.pid)
+        return subject, generations(subject.record()["pid"])
 
     yield start
     for subject in started:

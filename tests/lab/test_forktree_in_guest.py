@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 SIZE = 8 << 20
 PAGES = SIZE // 4096
 PROCESSES = 15
-FAMILY = f"--nodes 0,1 --start-node 0 --size {SIZE} --depth 3 --fanout 2 --interval-ms 60000"
+FAMILY = f"--nodes 0,1 --start-node 0 --size {SIZE} --threads 1 --interval-ms 60000"
 
 Event = dict[str, Any]
 
