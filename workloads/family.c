@@ -26,8 +26,6 @@ static void *must_map(size_t bytes, int protection, int flags)
 
 void family_open(struct family *family)
 {
-    if (!quarter_bytes(family))
-        fail_usage("--size leaves less than a page of %zu bytes for each quarter", family->unit_bytes);
     family->processes = family_processes(&family->options);
     family->members = must_map(family->processes * sizeof(*family->members), PROT_READ | PROT_WRITE, MAP_SHARED);
     family->reserved = must_map(quarter_bytes(family), PROT_NONE, MAP_PRIVATE);

@@ -7,6 +7,17 @@
 #include "family.h"
 #include "layout.h"
 #include "mover.h"
+#include "view.h"
+
+static void settle(struct process *process)
+{
+    const struct memory *memory;
+
+    driven.settle(process);
+    memory = &process->drive->memory;
+    if (memory->bytes / QUARTER_COUNT < memory->unit_bytes)
+        fail_usage("--size leaves less than a page of %zu bytes for each quarter", memory->unit_bytes);
+}
 
 /* The rest of the life of the process whose threads move; they and the root share the barrier. */
 static _Noreturn void live_as_mover(struct process *process, struct handshake *handshake)
@@ -103,6 +114,8 @@ static void check(struct process *process)
         exit(status);
     print_wrong_words(process, process->family->wrong_printed);
     report_check(process->family);
+    free(process->family);
+    driven_release(process);
 }
 
 int main(int argc, char **argv)
@@ -121,6 +134,7 @@ int main(int argc, char **argv)
         .work = &work,
     };
 
+    work.settle = settle;
     work.lay_out = lay_out;
     work.map_and_touch = map_touch_and_fork;
     work.run = run_mover;

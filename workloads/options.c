@@ -231,9 +231,9 @@ void options_parse(struct options *options, const struct workload *workload, int
     }
     if (optind < argc)
         fail_unknown(argv[optind], known);
-    if (workload->is_driven)
-        driven_options_check(options);
     if (workload->has_family)
         family_options_check(options);
+    if (workload->is_driven)
+        driven_options_check(options);
     check_together(options, workload);
 }

@@ -1,4 +1,4 @@
-"""forktree on one node, without a system call that moves: the processes, what they do to their memory, and its check."""
+"""forktree on one node, without a system call that moves: its processes, what they do to their memory, its check."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def waiting(program: Callable[..., str]) -> Iterator[Callable[..., tuple[OwnWork
     started: list[OwnWorkload] = []
 
     def start(*options: str) -> tuple[OwnWorkload, list[list[int]]]:
-        subject = OwnWorkload("forktree", [program(), *FAMILY, "--loops", "0", *options], sorted(os.sched_getaffinity(0)))
+        subject = OwnWorkload(
+            "forktree", [program(), *FAMILY, "--loops", "0", *options], sorted(os.sched_getaffinity(0))
+        )
         started.append(subject)
         subject.start()
         subject.wait_ready(time.monotonic() + TIMEOUT_S)
@@ -204,7 +206,7 @@ def test_a_byte_that_the_test_build_damages_in_a_child_is_found(program: Callabl
     assert status == 1
     assert wrong["pid"] != of(lines, "start")[0]["pid"]
     assert (wrong["page"], wrong["offset"]) == (page, 2048)
-    assert bin(wrong["expected"] ^ wrong["found"]).count("1") == 1
+    assert (wrong["expected"] ^ wrong["found"]).bit_count() == 1
     assert check["wrong"] == 1
     assert f"process {wrong['pid']} (number 14, generation 3) in page {page} at offset 2048" in error["message"]
     assert run(tested, *FAMILY, "--loops", "1")[0] == 0
