@@ -96,7 +96,7 @@ long mover_call(struct mover *mover, const struct request *request)
     uint64_t begin_ns, end_ns;
     long result;
 
-    if (mover->drive->victim_count)
+    if (mover->drive->victim_count || mover->thread->process->workload->has_family)
         call = keep_call(mover, request, from);
     stale_save(&stale, mover, *request->addresses);
     begin_ns = monotonic_ns();

@@ -18,7 +18,8 @@ struct call_copy {
 
 /* A word that does not hold what its only writer stored last. */
 struct wrong_word {
-    unsigned thread; /* who found it */
+    pid_t pid;  /* who found it; 0: the process that reports */
+    int thread; /* or -1: one that is of no driver */
     uint64_t t_ns;
     size_t page;
     size_t offset;

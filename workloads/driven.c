@@ -318,16 +318,21 @@ static void run(struct thread *thread)
         victim_run(thread->victim);
 }
 
-static void check(struct process *process)
+void driven_release(struct process *process)
 {
     struct drive *drive = process->drive;
 
-    outside_join();
-    integrity_check(process);
     for (unsigned i = 0; i < process->thread_count; i++)
         if (drive->spots[i].cpus)
             numa_bitmask_free(drive->spots[i].cpus);
     numa_bitmask_free(drive->others);
+}
+
+static void check(struct process *process)
+{
+    outside_join();
+    integrity_check(process);
+    driven_release(process);
 }
 
 const struct work driven = {

@@ -6,4 +6,7 @@
 
 extern const struct work driven;
 
+/* Frees what laying out has made. */
+void driven_release(struct process *process);
+
 #endif

@@ -12,6 +12,8 @@ void line_drive(struct line *line, const struct process *process)
     const struct drive *drive = process->drive;
 
     line_driven_options(line, drive->options, drive->memory.unit_bytes, drive->victim_count);
+    if (process->workload->has_family)
+        line_family_options(line, &process->options.family);
     fputc('}', line->stream);
 }
 
@@ -122,7 +124,7 @@ static void print_wrong(const struct process *process, const struct wrong_word *
     struct line line;
 
     line_begin(&line, "wrong");
-    line_number(&line, "pid", getpid());
+    line_number(&line, "pid", wrong->pid ? wrong->pid : getpid());
     line_number(&line, "thread", wrong->thread);
     line_number(&line, "t_ns", (int64_t)wrong->t_ns);
     line_number(&line, "addr", (int64_t)(uintptr_t)(memory_page(&process->drive->memory, wrong->page) + wrong->offset));

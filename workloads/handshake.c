@@ -109,11 +109,19 @@ unsigned handshake_fork(struct handshake *handshake, unsigned processes)
     return 0;
 }
 
+void handshake_await_children(struct handshake *handshake)
+{
+    for (unsigned i = 0; i < handshake->child_count; i++) {
+        struct child *child = &handshake->children[i];
+
+        if (!child->is_ready && hear(child->ready_fd) != 'R')
+            end_with_child(child);
+        child->is_ready = true;
+    }
+}
+
 void handshake_ready(struct handshake *handshake)
 {
-    for (unsigned i = 0; i < handshake->child_count; i++)
-        if (hear(handshake->children[i].ready_fd) != 'R')
-            end_with_child(&handshake->children[i]);
     if (!handshake->is_child)
         line_stamp("ready");
     tell(handshake->ready_fd, 'R');
@@ -187,6 +195,11 @@ void handshake_await_go(struct handshake *handshake)
     tell_children(handshake, 'G');
 }
 
+void handshake_stop(struct handshake *handshake)
+{
+    tell_children(handshake, 'S');
+}
+
 void handshake_release(struct handshake *handshake)
 {
     tell_children(handshake, 'X');
@@ -202,5 +215,6 @@ int handshake_join(struct handshake *handshake)
         if (!first)
             first = status;
     }
+    handshake->child_count = 0;
     return first;
 }

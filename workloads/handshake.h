@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { MAX_CHILDREN = 1 };
+enum { MAX_CHILDREN = 8 };
 
 enum word { WORD_NONE, WORD_DONE, WORD_STOP, WORD_EXIT, WORD_CLOSED };
 
@@ -14,6 +14,7 @@ struct child {
     pid_t pid;
     int ready_fd; /* readable: it is ready; at its end: it has ended */
     int go_fd;
+    bool is_ready;
 };
 
 struct handshake {
@@ -24,18 +25,22 @@ struct handshake {
     unsigned child_count;
 };
 
-/* Forks the other processes of a workload. The number of this one: 0 in the parent. */
+/* Forks the other processes of a workload. The number of this one: 0 in the parent. A child may fork its own. */
 unsigned handshake_fork(struct handshake *handshake, unsigned processes);
-/* Says that this process is ready; in the parent once the children are. */
+/* Waits until all children have said that they are ready; asked again, it returns at once. */
+void handshake_await_children(struct handshake *handshake);
+/* Says that this process is ready. */
 void handshake_ready(struct handshake *handshake);
 /* Waits for GO and hands it on; at the end of file instead ends the process. */
 void handshake_await_go(struct handshake *handshake);
 /* Waits for a word, for `done_fd` to be readable (WORD_DONE), or for the deadline (WORD_NONE; UINT64_MAX: none).
  * Words to stop are handed on to the children. Ends the process where a child has died. */
 enum word handshake_await_word(struct handshake *handshake, int done_fd, uint64_t deadline_ns);
+/* Asks the children to stop. */
+void handshake_stop(struct handshake *handshake);
 /* Lets the children check their data and end. */
 void handshake_release(struct handshake *handshake);
-/* Waits for the children to end: the first exit status that is not 0, or 0. */
+/* Waits for the children to end, after which there are none: the first exit status that is not 0, or 0. */
 int handshake_join(struct handshake *handshake);
 
 #endif

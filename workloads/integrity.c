@@ -39,7 +39,7 @@ static void add_word(struct drive *drive, struct findings *findings, size_t page
                      uint64_t expected)
 {
     const struct victim *victim = owner(drive, offset / LINE_BYTES);
-    struct wrong_word wrong = {.thread = victim ? victim->thread->number : 0,
+    struct wrong_word wrong = {.thread = victim ? (int)victim->thread->number : 0,
                                .t_ns = monotonic_ns(),
                                .page = page,
                                .offset = offset,

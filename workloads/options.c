@@ -181,6 +181,8 @@ static void list_words(struct option *known, const struct workload *workload)
             known[count++] = *option;
     for (const struct option *option = driven_words; workload->is_driven && option->name; option++)
         known[count++] = *option;
+    for (const struct option *option = family_words; workload->has_family && option->name; option++)
+        known[count++] = *option;
     known[count] = (struct option){0};
 }
 
@@ -212,6 +214,7 @@ void options_parse(struct options *options, const struct workload *workload, int
         .go_fd = ABSENT,
     };
     driven_options_init(&options->driven);
+    family_options_init(&options->family);
     list_words(known, workload);
     opterr = 0;
     while ((id = getopt_long(argc, argv, "+:", known, NULL)) != -1) {
@@ -219,13 +222,17 @@ void options_parse(struct options *options, const struct workload *workload, int
             fail_usage("%s needs a value", argv[optind - 1]);
         if (id == '?')
             fail_unknown(argv[optind - 1], known);
-        if (id >= DRIVEN_OPTION_FIRST)
+        if (id >= FAMILY_OPTION_FIRST)
+            family_options_set(&options->family, id, optarg);
+        else if (id >= DRIVEN_OPTION_FIRST)
             driven_options_set(&options->driven, id, optarg);
         else
             set(options, (enum option_id)id, optarg);
     }
     if (optind < argc)
         fail_unknown(argv[optind], known);
+    if (workload->has_family)
+        family_options_check(options);
     if (workload->is_driven)
         driven_options_check(options);
     check_together(options, workload);

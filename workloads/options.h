@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "driven_options.h"
+#include "family_options.h"
 
 enum placement { PLACEMENT_DEFAULT, PLACEMENT_HARD, PLACEMENT_INVERSE, PLACEMENT_INVERSE_COMPAT };
 enum thp { THP_DEFAULT, THP_ALWAYS, THP_NEVER };
@@ -27,6 +28,7 @@ struct options {
     int ready_fd;                 /* or ABSENT */
     int go_fd;                    /* or ABSENT */
     struct driven_options driven; /* of driven workloads */
+    struct family_options family; /* of forktree */
 };
 
 struct workload;

@@ -175,6 +175,8 @@ static bool supervise(struct process *process)
             next_ns = now_ns + interval_ns - (now_ns - next_ns) % interval_ns;
         }
     }
+    if (process->workload->work->quiesce)
+        process->workload->work->quiesce(process);
     print_stop(reason);
     print_done(process);
     if (process->workload->work->print_results)
@@ -232,6 +234,7 @@ int run_workload(const struct workload *workload, int argc, char **argv)
     open_barrier(process);
     workload->work->map_and_touch(process);
     start_threads(process);
+    handshake_await_children(&process->handshake);
     handshake_ready(&process->handshake);
     handshake_await_go(&process->handshake);
     run(process);

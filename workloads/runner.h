@@ -22,6 +22,7 @@ struct thread;
 struct mover;
 struct victim;
 struct drive;
+struct family;
 struct line;
 
 /* What the threads of a workload do with its memory. Everything else is the runner's. */
@@ -37,6 +38,8 @@ struct work {
     void (*prepare)(struct thread *thread);
     /* By each thread from GO until it is done or the process is stopping. */
     void (*run)(struct thread *thread);
+    /* Once no thread runs, before `stop`: ends what other processes do to the memory; may be NULL. */
+    void (*quiesce)(const struct process *process);
     /* Lines after `done`; may be NULL. */
     void (*print_results)(const struct process *process);
     /* Reads every byte once no thread runs, prints `check`, and ends the process where something is wrong. */
@@ -51,7 +54,8 @@ struct workload {
     const char *name;
     bool is_published;
     bool has_mapping_per_thread;
-    bool is_driven; /* takes the options of driven_options.h; what it shares with forked processes is in `drive` */
+    bool is_driven;  /* takes the options of driven_options.h; what it shares with forked processes is in `drive` */
+    bool has_family; /* takes the options of family_options.h */
     bool needs_start_node; /* the main thread's node is the start node where none was asked for */
     unsigned processes;
     uint64_t size_bytes; /* of each process */
@@ -110,7 +114,8 @@ struct process {
     _Atomic unsigned running;
     int done_fd; /* readable when no thread runs any more */
     uint64_t go_ns;
-    struct drive *drive; /* of driven workloads */
+    struct drive *drive;   /* of driven workloads */
+    struct family *family; /* of forktree: in memory of each process's own */
 };
 
 /* The whole program. The exit status. */

@@ -51,7 +51,7 @@ void victim_prepare(struct victim *victim)
 
 static void add_wrong(struct victim *victim, size_t page, size_t line, uint64_t expected, uint64_t found)
 {
-    struct wrong_word wrong = {.thread = victim->thread->number,
+    struct wrong_word wrong = {.thread = (int)victim->thread->number,
                                .t_ns = monotonic_ns(),
                                .page = page,
                                .offset = line * LINE_BYTES,

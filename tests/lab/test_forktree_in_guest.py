@@ -1,0 +1,76 @@
+"""forktree on two nodes: pages that 15 processes map are moved by one of them, and every byte of all is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from numabench.workload import build
+
+if TYPE_CHECKING:
+    from numabench.lab.guest import Guest
+
+pytestmark = pytest.mark.lab
+SIZE = 2 << 20
+PAGES = SIZE // 4096
+PROCESSES = 15
+FAMILY = f"--nodes 0,1 --start-node 0 --size {SIZE} --threads 1 --interval-ms 60000"
+
+Event = dict[str, Any]
+
+
+def runs(guest: Guest, *options: str) -> list[tuple[list[Event], int]]:
+    """The lines of one run after the other in the guest, and what each added to the kernel's pgmigrate_success."""
+    program = build.build("forktree")
+    count = "sed -n 's/^pgmigrate_success /== /p' /proc/vmstat; "
+    each = "".join(f"{program} {FAMILY} {words} || echo '== failed'; {count}" for words in options)
+    ended = guest.run(
+        [
+            "sh",
+            "-c",
+            f"echo 0 > /proc/sys/kernel/numa_balancing; {count}{each}echo 1 > /proc/sys/kernel/numa_balancing",
+        ],
+        timeout_s=300,
+    )
+    assert ended.exit_status == 0, ended.stdout + ended.stderr
+    assert "== failed" not in ended.stdout, ended.stdout + ended.stderr
+    _, *parts = re.split(r"^== (\d+)\n", ended.stdout, flags=re.MULTILINE)
+    counts = [int(number) for number in parts[::2]]
+    told = [[json.loads(line) for line in text.splitlines()] for text in parts[1:-1:2]]
+    return [(lines, after - before) for lines, before, after in zip(told, counts, counts[1:], strict=True)]
+
+
+def of(lines: list[Event], event: str) -> list[Event]:
+    return [line for line in lines if line["event"] == event]
+
+
+def test_three_generations_keep_every_byte_while_the_pages_that_they_share_move(guest_2n: Guest) -> None:
+    by_mover = runs(
+        guest_2n,
+        *(f"--driver move_pages --flags move_all --loops 2 --mover-at {at}" for at in ("parent", "child", "sibling")),
+    )
+    assert len(by_mover) == 3
+    for lines, _ in by_mover:
+        (check,) = of(lines, "check")
+        (churn,) = of(lines, "churn")
+        (mover,) = of(lines, "mover")
+        assert (check["bytes"], check["wrong"]) == (PROCESSES * SIZE, 0)
+        assert all(churn[kind] >= PROCESSES - 2 for kind in ("forks", "mremaps", "splits", "writes"))
+        assert of(lines, "family")[0]["mapmax"] == PROCESSES
+        assert mover["requested"] == 2 * PAGES
+        # The rest is of the quarter that a sibling had moved away when it was asked for.
+        assert mover["confirmed"] > PAGES
+    for lines, migrated in by_mover[:2]:
+        # The process that moves changes nothing of its own memory: all that moves is what it asked for.
+        assert of(lines, "mover")[0]["confirmed"] == migrated
+
+
+def test_pages_of_several_processes_are_refused_by_name_without_move_all(guest_2n: Guest) -> None:
+    ((lines, migrated),) = runs(guest_2n, "--driver move_pages --flags move --loops 1 --churn none --retries 0")
+    (mover,) = of(lines, "mover")
+    assert mover["status"] == {"EACCES": PAGES}
+    assert (mover["confirmed"], mover["left"], migrated) == (0, PAGES, 0)
+    assert of(lines, "check")[0]["wrong"] == 0
