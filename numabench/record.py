@@ -298,7 +298,8 @@ class WrongWord:
     """A word that did not hold what was stored there, found while pages moved.
 
     `page` is the base page's number in the memory and `offset` the byte's in it; `kind` is `stale`, `other-page`,
-    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none.
+    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none. `thread` is who
+    found it, or -1 where a process of a family did.
     """
 
     pid: int

@@ -102,7 +102,9 @@ def show_outcome(page: Page, placement: PlacementSummary) -> None:
         f"{counted}",
         2,
     )
-    page.item("  statuses", _by_name([moves.status for moves in found]) or "all were the target's node", 2)
+    is_moved = any(moves.confirmed.units for moves in found)
+    unseen = "all were the target's node" if is_moved else "none: no page was seen on its target, or refused"
+    page.item("  statuses", _by_name([moves.status for moves in found]) or unseen, 2)
     calls = count_text(moves.calls for moves in found) + " calls"
     errors = _by_name([moves.call_errors for moves in found])
     if errors:

@@ -85,7 +85,7 @@ def read_wrong_word(row: Fields) -> WrongWord:
     """A word that did not hold what was stored there."""
     return WrongWord(
         pid=row.count("pid"),
-        thread=row.count("thread"),
+        thread=row.integer("thread"),
         t_ns=row.count("t_ns"),
         address=row.count("addr"),
         page=row.count("page"),

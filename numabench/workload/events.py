@@ -13,7 +13,7 @@ MAX_OUTPUT_BYTES = 256 << 20
 
 Event = dict[str, Any]
 
-# A value's kind: a type, an object's keys with their kinds, a list of these, or any of some.
+# A value's kind: a type, a range, an object's keys with their kinds, a list of these, or any of some.
 Kind = Any
 _CALL_KEYS = dict.fromkeys(("thread", "begin_ns", "end_ns", "from", "to"), int)
 HISTOGRAM: Kind = {"min": int, "max": int, "sum": int, "counts": [list]}
@@ -31,35 +31,6 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
     "go": {"t_ns": int},
     "stop": {"pid": int, "t_ns": int},
     "done": {"pid": int, "thread": int, "bytes": int, "elapsed_ns": int, "cpu_ns": int},
-    "mover": {
-        "pid": int,
-        "thread": int,
-        "passes": int,
-        "calls": int,
-        "call_errors": dict,
-        "positive": int,
-        "requested": int,
-        "confirmed": int,
-        "already": int,
-        "retried": int,
-        "left": int,
-        "status": dict,
-        "asked_again": int,
-        "query_ns": int,
-        "elapsed_ns": int,
-        "cpu_ns": int,
-    },
-    "victim": {
-        "pid": int,
-        "thread": int,
-        "accesses": int,
-        "elapsed_ns": int,
-        "cpu_ns": int,
-        "clock_ns": int,
-        "checked": int,
-        "wrong": int,
-    },
-    "wrong": {"pid": int, "thread": int, "t_ns": int, "addr": int, "page": int, "offset": int, "kind": str},
     "check": {"pid": int, "bytes": int, "wrong": int},
     "mover": {
         **dict.fromkeys(("pid", "thread", "passes", "calls", "positive", "requested", "confirmed", "already"), int),
@@ -74,7 +45,10 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
         "longest": ACCESSES,
     },
     "wrong": {
-        **dict.fromkeys(("pid", "thread", "t_ns", "addr", "page", "offset", "expected", "found"), int),
+        **dict.fromkeys(("pid", "t_ns", "addr", "page", "offset"), int),
+        "thread": range(-1, 1 << 31),
+        # Any word may be found, where memory is damaged.
+        **dict.fromkeys(("expected", "found"), range(1 << 64)),
         "kind": str,
         "call": CALL,
     },
@@ -135,6 +109,8 @@ def _is_of(value: object, kind: Kind) -> bool:
         return isinstance(value, dict) and all(_is_of(value.get(key), inner) for key, inner in kind.items())
     if isinstance(kind, list):
         return isinstance(value, list) and all(_is_of(item, kind[0]) for item in value)
+    if isinstance(kind, range):
+        return isinstance(value, int) and not isinstance(value, bool) and value in kind
     return _is_simple(value, kind)
 
 
