@@ -118,7 +118,7 @@ static void add_moved(struct mover *mover, const struct pass *pass, size_t unit,
     mover->known[unit] = (short)node;
     if (from < 0 || topology_index(mover->drive->topology, from) < 0)
         from = node_id(mover, pass->from);
-    mover_direction(mover, from, target_of(mover, unit))->pages++;
+    mover_direction(mover, from, node)->pages++;
 }
 
 static void add_status(struct mover *mover, size_t unit, int status)

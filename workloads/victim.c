@@ -124,7 +124,8 @@ void victim_run(struct victim *victim)
     uint64_t last_ns = monotonic_ns();
     size_t next = pages / victim->drive->victim_count * victim->number;
 
-    while (victim->accesses < to_do && !is_stopping(thread->process)) {
+    /* Once at least: movers may be done before it runs. */
+    while (victim->accesses < to_do && (!victim->accesses || !is_stopping(thread->process))) {
         size_t page = is_random ? random_page(victim) : next;
         uint64_t now_ns;
 
