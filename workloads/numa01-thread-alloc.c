@@ -1,5 +1,6 @@
 /* numa01 of autonuma-benchmark, built with THREAD_ALLOC: each thread uses a share of its process's memory. */
 #include "layout.h"
+#include "store.h"
 
 static const struct workload numa01_thread_alloc = {
     .name = "numa01-thread-alloc",
@@ -12,6 +13,7 @@ static const struct workload numa01_thread_alloc = {
     .slices = SLICE_PER_THREAD,
     .toucher = TOUCHED_BY_EACH_THREAD,
     .lay_out = lay_out_by_process,
+    .work = &storing,
 };
 
 int main(int argc, char **argv)

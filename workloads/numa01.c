@@ -1,5 +1,6 @@
 /* numa01 of autonuma-benchmark: two processes that start on one node, each with threads that all use all its memory. */
 #include "layout.h"
+#include "store.h"
 
 static const struct workload numa01 = {
     .name = "numa01",
@@ -12,6 +13,7 @@ static const struct workload numa01 = {
     .slices = SLICE_SHARED,
     .toucher = TOUCHED_BY_EACH_THREAD,
     .lay_out = lay_out_by_process,
+    .work = &storing,
 };
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
 /* numa02 of autonuma-benchmark, built with SMT: a thread for every second CPU. */
 #include "layout.h"
+#include "store.h"
 
 static const struct workload numa02_smt = {
     .name = "numa02-smt",
@@ -11,6 +12,7 @@ static const struct workload numa02_smt = {
     .slices = SLICE_PER_THREAD,
     .toucher = TOUCHED_BY_MAIN,
     .lay_out = lay_out_by_thread,
+    .work = &storing,
 };
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
 /* numa02 of autonuma-benchmark: one process, a thread for each CPU, each with a share of one mapping. */
 #include "layout.h"
+#include "store.h"
 
 static const struct workload numa02 = {
     .name = "numa02",
@@ -11,6 +12,7 @@ static const struct workload numa02 = {
     .slices = SLICE_PER_THREAD,
     .toucher = TOUCHED_BY_MAIN,
     .lay_out = lay_out_by_thread,
+    .work = &storing,
 };
 
 int main(int argc, char **argv)

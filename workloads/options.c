@@ -20,7 +20,7 @@ static const uint64_t MAX_SIZE_BYTES = 1ULL << 46;
 static const uint64_t MAX_LOOPS = 1ULL << 40;
 static const uint64_t MAX_DURATION_MS = 30ULL * 86400 * 1000;
 static const uint64_t MAX_INTERVAL_MS = 3600 * 1000;
-enum { MAX_THREADS = 65536, MAX_NODE = 65535 };
+enum { MAX_THREADS = 65536, MAX_NODE = 65535, MAX_WORDS = 64 };
 
 enum option_id {
     NODES,
@@ -70,8 +70,7 @@ const char *mapping_name(enum mapping mapping)
     return mapping_names[mapping];
 }
 
-/* strtoull() without its leniency: blanks, signs and wrapped negatives are not numbers. */
-static uint64_t number(enum option_id id, const char *text, uint64_t low, uint64_t high)
+uint64_t option_number(const char *name, const char *text, uint64_t low, uint64_t high)
 {
     unsigned long long value;
     char *end;
@@ -79,14 +78,14 @@ static uint64_t number(enum option_id id, const char *text, uint64_t low, uint64
     errno = 0;
     value = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end)
-        fail_usage("--%s '%s' is not a number", words[id].name, text);
+        fail_usage("--%s '%s' is not a number", name, text);
     if (errno || value < low || value > high)
-        fail_usage("--%s %s is out of range: it goes from %llu to %llu", words[id].name, text, (unsigned long long)low,
+        fail_usage("--%s %s is out of range: it goes from %llu to %llu", name, text, (unsigned long long)low,
                    (unsigned long long)high);
     return value;
 }
 
-static unsigned choice(enum option_id id, const char *text, const char *const *names)
+unsigned option_choice(const char *name, const char *text, const char *const *names)
 {
     char known[128] = "";
 
@@ -95,7 +94,17 @@ static unsigned choice(enum option_id id, const char *text, const char *const *n
             return i;
         snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", i ? ", " : "", names[i]);
     }
-    fail_usage("--%s '%s' is none of %s", words[id].name, text, known);
+    fail_usage("--%s '%s' is none of %s", name, text, known);
+}
+
+static uint64_t number(enum option_id id, const char *text, uint64_t low, uint64_t high)
+{
+    return option_number(words[id].name, text, low, high);
+}
+
+static unsigned choice(enum option_id id, const char *text, const char *const *names)
+{
+    return option_choice(words[id].name, text, names);
 }
 
 static int descriptor(enum option_id id, const char *text)
@@ -152,14 +161,27 @@ static void set(struct options *options, enum option_id id, const char *text)
     }
 }
 
-static _Noreturn void fail_unknown(const char *word)
+static _Noreturn void fail_unknown(const char *word, const struct option *known_words)
 {
-    char known[256] = "";
+    char known[1024] = "";
 
-    for (const struct option *option = words; option->name; option++)
-        snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s--%s", option == words ? "" : ", ",
+    for (const struct option *option = known_words; option->name; option++)
+        snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s--%s", option == known_words ? "" : ", ",
                  option->name);
     fail_usage("'%s' is not an option, which are %s", word, known);
+}
+
+/* Driven workloads have options of their own, and --pages says what --thp says of the others. */
+static void list_words(struct option *known, const struct workload *workload)
+{
+    unsigned count = 0;
+
+    for (const struct option *option = words; option->name; option++)
+        if (!workload->is_driven || option->val != THP)
+            known[count++] = *option;
+    for (const struct option *option = driven_words; workload->is_driven && option->name; option++)
+        known[count++] = *option;
+    known[count] = (struct option){0};
 }
 
 static void check_together(const struct options *options, const struct workload *workload)
@@ -177,6 +199,7 @@ static void check_together(const struct options *options, const struct workload 
 
 void options_parse(struct options *options, const struct workload *workload, int argc, char **argv)
 {
+    struct option known[MAX_WORDS];
     int id;
 
     *options = (struct options){
@@ -188,15 +211,22 @@ void options_parse(struct options *options, const struct workload *workload, int
         .ready_fd = ABSENT,
         .go_fd = ABSENT,
     };
+    driven_options_init(&options->driven);
+    list_words(known, workload);
     opterr = 0;
-    while ((id = getopt_long(argc, argv, "+:", words, NULL)) != -1) {
+    while ((id = getopt_long(argc, argv, "+:", known, NULL)) != -1) {
         if (id == ':')
             fail_usage("%s needs a value", argv[optind - 1]);
         if (id == '?')
-            fail_unknown(argv[optind - 1]);
-        set(options, (enum option_id)id, optarg);
+            fail_unknown(argv[optind - 1], known);
+        if (id >= DRIVEN_OPTION_FIRST)
+            driven_options_set(&options->driven, id, optarg);
+        else
+            set(options, (enum option_id)id, optarg);
     }
     if (optind < argc)
-        fail_unknown(argv[optind]);
+        fail_unknown(argv[optind], known);
+    if (workload->is_driven)
+        driven_options_check(options);
     check_together(options, workload);
 }

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "driven_options.h"
+
 enum placement { PLACEMENT_DEFAULT, PLACEMENT_HARD, PLACEMENT_INVERSE, PLACEMENT_INVERSE_COMPAT };
 enum thp { THP_DEFAULT, THP_ALWAYS, THP_NEVER };
 enum mapping { MAPPING_ONE, MAPPING_PER_THREAD };
@@ -22,14 +24,20 @@ struct options {
     enum mapping mapping;
     uint64_t interval_ms;
     uint64_t seed;
-    int ready_fd; /* or ABSENT */
-    int go_fd;    /* or ABSENT */
+    int ready_fd;                 /* or ABSENT */
+    int go_fd;                    /* or ABSENT */
+    struct driven_options driven; /* of driven workloads */
 };
 
 struct workload;
 
 /* Ends the process with a usage error where the words cannot be meant. */
 void options_parse(struct options *options, const struct workload *workload, int argc, char **argv);
+
+/* strtoull() without its leniency: blanks, signs and wrapped negatives are not numbers. A usage error of `--name`. */
+uint64_t option_number(const char *name, const char *text, uint64_t low, uint64_t high);
+/* The index of `text` among the names, which NULL ends. */
+unsigned option_choice(const char *name, const char *text, const char *const *names);
 
 const char *placement_name(enum placement placement);
 const char *thp_name(enum thp thp);

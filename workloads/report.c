@@ -44,6 +44,8 @@ void print_start(const struct process *process)
     fprintf(line.stream, ",\"published\":{\"size_bytes\":%llu,\"threads\":%u,\"loops\":%llu}",
             (unsigned long long)workload->size_bytes, workload->threads(process->topology.all.cpu_count),
             (unsigned long long)workload->loops);
+    if (workload->work->line_start)
+        workload->work->line_start(&line, process);
     line_end(&line);
 }
 
@@ -88,6 +90,8 @@ void print_thread(const struct thread *thread, const char *name)
     line_number(&line, "tid", gettid());
     line_number(&line, "thread", thread->number);
     line_text(&line, "name", name);
+    if (thread->role)
+        line_text(&line, "role", thread->role);
     line_place(&line);
     line_end(&line);
 }
@@ -117,7 +121,7 @@ void print_interval(const struct process *process)
     for (unsigned i = 0; i < process->thread_count; i++) {
         uint64_t bytes = stored_bytes(&process->threads[i]);
 
-        fprintf(line.stream, i ? ",%llu" : "%llu", (unsigned long long)(bytes / process->threads[i].slice->bytes));
+        fprintf(line.stream, i ? ",%llu" : "%llu", (unsigned long long)(bytes / process->threads[i].loop_bytes));
         all_bytes += bytes;
     }
     fputc(']', line.stream);
@@ -142,9 +146,9 @@ void print_done(const struct process *process)
         struct line line;
 
         line_begin(&line, "done");
-        line_number(&line, "pid", getpid());
+        line_number(&line, "pid", thread->pid);
         line_number(&line, "thread", thread->number);
-        line_number(&line, "loops", (int64_t)(stored_bytes(thread) / thread->slice->bytes));
+        line_number(&line, "loops", (int64_t)(stored_bytes(thread) / thread->loop_bytes));
         line_number(&line, "bytes", (int64_t)stored_bytes(thread));
         line_number(&line, "elapsed_ns", (int64_t)thread->elapsed_ns);
         line_number(&line, "cpu_ns", (int64_t)thread->cpu_ns);

@@ -6,72 +6,37 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "buffer.h"
-#include "check.h"
 #include "lines.h"
 #include "monotonic.h"
 #include "report.h"
 
-enum {
-    PIECE_BYTES = 2 << 20, /* stored between two looks at the flag that says stop */
-    NAME_BYTES = 16,       /* of the kernel's names of threads, with the final zero */
-};
+enum { NAME_BYTES = 16 /* of the kernel's names of threads, with the final zero */ };
+
+void *runner_memory(const struct workload *workload, size_t bytes)
+{
+    int sharing = workload->is_driven ? MAP_SHARED : MAP_PRIVATE;
+    void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        fail_cannot_run("%zu bytes for what the run keeps cannot be mapped: %s", bytes, strerror(errno));
+    return memory;
+}
 
 /* The workload's name and the thread's number: of names too long for the kernel the first is cut. */
 static void name_thread(const struct thread *thread, char *name)
 {
-    char number[sizeof("-4294967295")];
-    size_t digits = (size_t)snprintf(number, sizeof(number), "-%u", thread->number);
+    char number[sizeof("-m4294967295")];
+    unsigned shown = thread->role ? thread->role_number : thread->number;
+    size_t digits = (size_t)snprintf(number, sizeof(number), "-%.1s%u", thread->role ? thread->role : "", shown);
     size_t kept = strnlen(thread->process->workload->name, NAME_BYTES - 1 - digits);
 
     memcpy(name, thread->process->workload->name, kept);
     memcpy(name + kept, number, digits + 1);
     prctl(PR_SET_NAME, name);
-}
-
-static void touch_slices(struct process *process)
-{
-    for (unsigned i = 0; i < process->slice_count; i++) {
-        struct slice *slice = &process->slices[i];
-
-        must_place_self(&slice->touched_at);
-        memset(slice->address, stored_value(slice, 0), slice->bytes);
-    }
-}
-
-static void store_loop(struct thread *thread, uint64_t loop)
-{
-    const struct slice *slice = thread->slice;
-    unsigned char value = stored_value(slice, loop);
-    uint64_t stored_bytes = atomic_load_explicit(&thread->stored_bytes, memory_order_relaxed);
-
-    for (size_t offset = 0; offset < slice->bytes; offset += PIECE_BYTES) {
-        size_t left = slice->bytes - offset;
-        size_t piece = left < PIECE_BYTES ? left : PIECE_BYTES;
-
-        if (atomic_load_explicit(&thread->process->is_stopping, memory_order_relaxed))
-            return;
-        memset(slice->address + offset, value, piece);
-        /* Nobody reads between two loops: without this a compiler might keep the last one alone. */
-        __asm__ volatile("" : : : "memory");
-        stored_bytes += piece;
-        atomic_store_explicit(&thread->stored_bytes, stored_bytes, memory_order_relaxed);
-    }
-}
-
-static void store_loops(struct thread *thread)
-{
-    const struct process *process = thread->process;
-    uint64_t loops = process->options.loops;
-
-    for (uint64_t loop = 1; !loops || loop <= loops; loop++) {
-        if (atomic_load_explicit(&process->is_stopping, memory_order_relaxed))
-            return;
-        store_loop(thread, loop);
-    }
 }
 
 static void say_done(struct process *process)
@@ -88,57 +53,20 @@ static void *run_thread(void *argument)
     struct process *process = thread->process;
     char name[NAME_BYTES];
 
+    thread->pid = getpid();
     name_thread(thread, name);
-    if (process->workload->toucher == TOUCHED_BY_EACH_THREAD)
-        touch_slices(process);
+    process->workload->work->prepare(thread);
     must_place_self(&thread->runs_at);
     print_thread(thread, name);
     pthread_barrier_wait(&process->barrier);
     pthread_barrier_wait(&process->barrier);
     thread->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-    store_loops(thread);
+    process->workload->work->run(thread);
     thread->elapsed_ns = monotonic_ns() - process->go_ns;
     thread->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - thread->cpu_ns;
     say_done(process);
     pthread_barrier_wait(&process->barrier);
     return NULL;
-}
-
-static void cut_slices(struct process *process)
-{
-    size_t page_bytes = (size_t)numa_pagesize();
-    uint64_t pages = process->options.size_bytes / page_bytes;
-
-    for (unsigned i = 0; i < process->slice_count; i++) {
-        uint64_t first_page = pages * i / process->slice_count;
-        uint64_t end_page = pages * (i + 1) / process->slice_count;
-
-        process->slices[i] = (struct slice){
-            .bytes = (end_page - first_page) * page_bytes,
-            .number = process->number * process->slice_count + i,
-            .first_thread = i,
-            .thread_count = process->slice_count == 1 ? process->thread_count : 1,
-        };
-    }
-}
-
-static void assign_threads(struct process *process)
-{
-    for (unsigned i = 0; i < process->thread_count; i++) {
-        struct thread *thread = &process->threads[i];
-
-        thread->process = process;
-        thread->number = process->number * process->thread_count + i;
-        thread->slice = &process->slices[process->slice_count == 1 ? 0 : i];
-    }
-}
-
-/* What follows from the options and the machine alone: it is done again in every process, whose number differs. */
-static void lay_out(struct process *process)
-{
-    cut_slices(process);
-    assign_threads(process);
-    process->workload->lay_out(process);
 }
 
 static void settle_start_node(struct process *process)
@@ -151,81 +79,58 @@ static void settle_start_node(struct process *process)
         options->start_node = process->topology.ids[topology_here(&process->topology)];
 }
 
-static void settle_size(struct process *process)
-{
-    size_t page_bytes = (size_t)numa_pagesize();
-    struct options *options = &process->options;
-
-    options->size_bytes -= options->size_bytes % page_bytes;
-    if (options->size_bytes / page_bytes < process->thread_count)
-        fail_usage("--size leaves less than a page of %zu bytes for each of %u threads", page_bytes,
-                   process->thread_count);
-}
-
 static void settle(struct process *process)
 {
     const struct workload *workload = process->workload;
 
-    process->thread_count = process->options.threads;
-    if (!process->thread_count)
-        process->thread_count = workload->threads(process->topology.all.cpu_count);
-    process->slice_count = workload->slices == SLICE_SHARED ? 1 : process->thread_count;
-    settle_size(process);
     settle_start_node(process);
-    process->slices = calloc(process->slice_count, sizeof(*process->slices));
-    process->threads = aligned_alloc(_Alignof(struct thread), process->thread_count * sizeof(*process->threads));
-    if (!process->slices || !process->threads)
-        abort();
-    memset(process->threads, 0, process->thread_count * sizeof(*process->threads));
-    lay_out(process);
+    workload->work->settle(process);
+    process->slices = runner_memory(workload, process->slice_count * sizeof(*process->slices));
+    process->threads = runner_memory(workload, process->thread_count * sizeof(*process->threads));
+    workload->work->lay_out(process);
 }
 
-static void map_slices(struct process *process)
+/* What threads meet at, also those of processes that are forked later. */
+static void open_barrier(struct process *process)
 {
-    const struct options *options = &process->options;
-    char *address = options->mapping == MAPPING_ONE ? buffer_map(options->size_bytes, options->thp) : NULL;
+    pthread_barrierattr_t attributes;
 
-    for (unsigned i = 0; i < process->slice_count; i++) {
-        struct slice *slice = &process->slices[i];
+    process->done_fd = eventfd(0, EFD_CLOEXEC);
+    if (process->done_fd < 0)
+        fail("eventfd: %s", strerror(errno));
+    atomic_store(&process->running, process->thread_count);
+    pthread_barrierattr_init(&attributes);
+    pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_barrier_init(&process->barrier, &attributes, process->thread_count + 1);
+    pthread_barrierattr_destroy(&attributes);
+}
 
-        slice->address = address ? address : buffer_map(slice->bytes, options->thp);
-        address = address ? address + slice->bytes : NULL;
+void runner_start_threads(struct process *process, bool is_outside)
+{
+    for (unsigned i = 0; i < process->thread_count; i++) {
+        struct thread *thread = &process->threads[i];
+        int error = thread->is_outside == is_outside ? pthread_create(&thread->handle, NULL, run_thread, thread) : 0;
+
+        if (error)
+            fail("thread %u of %u cannot be started: %s", i + 1, process->thread_count, strerror(error));
     }
 }
 
-static void map_and_touch(struct process *process)
+void runner_join_threads(struct process *process, bool is_outside)
 {
-    must_place_self(&process->main_runs_at);
-    print_phase("map", "begin");
-    map_slices(process);
-    print_phase("map", "end");
-    print_slices(process);
-    if (process->workload->toucher != TOUCHED_BY_MAIN)
-        return;
-    print_phase("first_touch", "begin");
-    touch_slices(process);
-    must_place_self(&process->main_runs_at);
-    print_phase("first_touch", "end");
+    for (unsigned i = 0; i < process->thread_count; i++)
+        if (process->threads[i].is_outside == is_outside)
+            pthread_join(process->threads[i].handle, NULL);
 }
 
 static void start_threads(struct process *process)
 {
     bool is_touching = process->workload->toucher == TOUCHED_BY_EACH_THREAD;
 
-    process->done_fd = eventfd(0, EFD_CLOEXEC);
-    if (process->done_fd < 0)
-        fail("eventfd: %s", strerror(errno));
-    atomic_store(&process->running, process->thread_count);
-    pthread_barrier_init(&process->barrier, NULL, process->thread_count + 1);
     if (is_touching)
         print_phase("first_touch", "begin");
     print_phase("threads", "begin");
-    for (unsigned i = 0; i < process->thread_count; i++) {
-        int error = pthread_create(&process->threads[i].handle, NULL, run_thread, &process->threads[i]);
-
-        if (error)
-            fail("thread %u of %u cannot be started: %s", i + 1, process->thread_count, strerror(error));
-    }
+    runner_start_threads(process, false);
     print_phase("threads", "end");
     pthread_barrier_wait(&process->barrier);
     if (is_touching)
@@ -272,6 +177,8 @@ static bool supervise(struct process *process)
     }
     print_stop(reason);
     print_done(process);
+    if (process->workload->work->print_results)
+        process->workload->work->print_results(process);
     return is_released;
 }
 
@@ -290,47 +197,43 @@ static void run(struct process *process)
 static void end_threads(struct process *process)
 {
     pthread_barrier_wait(&process->barrier);
-    for (unsigned i = 0; i < process->thread_count; i++)
-        pthread_join(process->threads[i].handle, NULL);
-    pthread_barrier_destroy(&process->barrier);
+    runner_join_threads(process, false);
 }
 
 static int finish(struct process *process)
 {
-    uint64_t wrong;
     int status;
 
     handshake_release(&process->handshake);
     end_threads(process);
-    wrong = check_data(process);
-    if (wrong)
-        fail("%llu bytes hold what no thread stored there", (unsigned long long)wrong);
+    process->workload->work->check(process);
     line_stamp("end");
     status = handshake_join(&process->handshake);
-    free(process->threads);
-    free(process->slices);
     topology_free(&process->topology);
     return status;
 }
 
 int run_workload(const struct workload *workload, int argc, char **argv)
 {
-    struct process process = {.workload = workload};
+    struct process *process = runner_memory(workload, sizeof(*process));
 
+    process->workload = workload;
     lines_open();
     signal(SIGPIPE, SIG_IGN);
-    options_parse(&process.options, workload, argc, argv);
-    topology_read(&process.topology, process.options.nodes);
-    settle(&process);
+    options_parse(&process->options, workload, argc, argv);
+    topology_read(&process->topology, process->options.nodes);
+    settle(process);
     prctl(PR_SET_NAME, workload->name);
-    print_start(&process);
-    process.handshake = (struct handshake){.ready_fd = process.options.ready_fd, .go_fd = process.options.go_fd};
-    process.number = handshake_fork(&process.handshake, workload->processes);
-    lay_out(&process);
-    map_and_touch(&process);
-    start_threads(&process);
-    handshake_ready(&process.handshake);
-    handshake_await_go(&process.handshake);
-    run(&process);
-    return finish(&process);
+    print_start(process);
+    process->handshake = (struct handshake){.ready_fd = process->options.ready_fd, .go_fd = process->options.go_fd};
+    process->number = handshake_fork(&process->handshake, workload->processes);
+    if (process->number)
+        workload->work->lay_out(process);
+    open_barrier(process);
+    workload->work->map_and_touch(process);
+    start_threads(process);
+    handshake_ready(&process->handshake);
+    handshake_await_go(&process->handshake);
+    run(process);
+    return finish(process);
 }

@@ -1,0 +1,118 @@
+#define _GNU_SOURCE
+#include "calls.h"
+
+#include "monotonic.h"
+#include "stale.h"
+
+int mover_query(struct mover *mover, void **addresses, size_t count)
+{
+    uint64_t begin_ns = monotonic_ns(), end_ns;
+    int error;
+
+    for (size_t i = 0; i < count; i++)
+        mover->status[i] = UNSET;
+    error = query_pages(mover->pid, addresses, count, mover->status);
+    end_ns = monotonic_ns();
+    mover->query_ns += end_ns - begin_ns;
+    mover->elapsed_ns = end_ns - mover->thread->process->go_ns;
+    return error;
+}
+
+struct direction *mover_direction(struct mover *mover, int from, int to)
+{
+    struct direction *found = mover->directions;
+
+    for (unsigned i = 0; i < mover->direction_count; i++, found++)
+        if (found->from == from && found->to == to)
+            return found;
+    if (mover->direction_count == mover->drive->topology->count * mover->drive->topology->count)
+        return mover->directions;
+    mover->direction_count++;
+    found->from = from;
+    found->to = to;
+    return found;
+}
+
+/* The node that most units of a request are on; that of the pass where all are. */
+static int usual_node(const struct mover *mover, const struct request *request)
+{
+    int usual = node_id(mover, request->from);
+    size_t most = 0;
+
+    if (!mover->has_strays || mover->drive->options->order == ORDER_INTERLEAVED)
+        return usual;
+    for (unsigned index = 0; index < mover->drive->topology->count; index++) {
+        int node = node_id(mover, index);
+        size_t units = 0;
+
+        for (size_t i = 0; i < request->count; i++)
+            units += mover->known[unit_of(mover, request->addresses[i])] == node;
+        if (units > most) {
+            most = units;
+            usual = node;
+        }
+    }
+    return usual;
+}
+
+static struct call *keep_call(struct mover *mover, const struct request *request, int from)
+{
+    uint64_t number = mover->calls + 1;
+    struct call *call = &mover->calls_kept[number % KEPT_CALLS];
+
+    atomic_store_explicit(&call->number, 0, memory_order_release);
+    atomic_store_explicit(&call->end_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&call->from, from, memory_order_relaxed);
+    atomic_store_explicit(&call->to, node_id(mover, request->to), memory_order_relaxed);
+    atomic_store_explicit(&call->begin_ns, monotonic_ns(), memory_order_relaxed);
+    atomic_store_explicit(&call->number, number, memory_order_release);
+    for (size_t i = 0; i < request->count; i++)
+        atomic_store_explicit(&mover->last_call[unit_of(mover, request->addresses[i])], (uint32_t)number,
+                              memory_order_relaxed);
+    return call;
+}
+
+bool mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy)
+{
+    uint32_t number;
+    const struct call *call;
+
+    if (!mover->base || address < mover->base || unit_of(mover, address) >= mover->unit_count)
+        return false;
+    number = atomic_load_explicit(&mover->last_call[unit_of(mover, address)], memory_order_relaxed);
+    call = &mover->calls_kept[number % KEPT_CALLS];
+    if (!number || (uint32_t)atomic_load(&call->number) != number)
+        return false;
+    *copy = (struct call_copy){.begin_ns = call->begin_ns, .end_ns = call->end_ns, .from = call->from, .to = call->to};
+    return (uint32_t)atomic_load(&call->number) == number;
+}
+
+long mover_call(struct mover *mover, const struct request *request)
+{
+    int from = usual_node(mover, request);
+    struct direction *counted = mover_direction(mover, from, node_id(mover, request->to));
+    struct call *call = NULL;
+    struct stale stale;
+    uint64_t begin_ns, end_ns;
+    long result;
+
+    if (mover->drive->victim_count)
+        call = keep_call(mover, request, from);
+    stale_save(&stale, mover, *request->addresses);
+    begin_ns = monotonic_ns();
+    result = mover->drive->driver->move(request);
+    end_ns = monotonic_ns();
+    stale_restore(&stale);
+    if (call)
+        atomic_store_explicit(&call->end_ns, end_ns, memory_order_release);
+    mover->calls++;
+    mover->elapsed_ns = end_ns - mover->thread->process->go_ns;
+    counted->calls++;
+    counted->busy_ns += end_ns - begin_ns;
+    histogram_add(&counted->latency, end_ns - begin_ns);
+    if (result > 0)
+        mover->positive++;
+    if (result < 0)
+        errors_add(&mover->call_errors, (int)-result);
+    return result;
+}

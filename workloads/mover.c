@@ -1,0 +1,326 @@
+#define _GNU_SOURCE
+#include "mover.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "calls.h"
+#include "lines.h"
+
+enum { UNKNOWN = -1 };
+
+/* Targets of one pass. */
+struct pass {
+    unsigned from; /* indices in the topology */
+    unsigned to;
+    bool is_retry;
+};
+
+static bool is_odd(const struct mover *mover, size_t unit)
+{
+    return mover->drive->options->order == ORDER_INTERLEAVED && (unit + mover->first_unit) % 2;
+}
+
+/* The node that a unit is to be on after this pass. */
+static int target_of(const struct mover *mover, size_t unit)
+{
+    return mover->targets[is_odd(mover, unit)];
+}
+
+/* A spreading driver asks for any node but the source, or for the source. */
+static bool is_there(const struct mover *mover, const struct pass *pass, size_t unit, int node)
+{
+    if (mover->drive->driver->spreads && pass->to != mover->drive->source)
+        return node >= 0 && node != node_id(mover, mover->drive->source);
+    return node == target_of(mover, unit);
+}
+
+static void *allocate(size_t count, size_t bytes)
+{
+    void *memory = calloc(count ? count : 1, bytes);
+
+    if (!memory)
+        fail_cannot_run("%zu bytes for a mover's lists cannot be had", count * bytes);
+    return memory;
+}
+
+void mover_init(struct mover *mover, struct drive *drive, struct thread *thread)
+{
+    const struct workload *workload = thread->process->workload;
+    size_t nodes = drive->topology->count;
+    size_t units = drive->memory.slice_bytes / drive->memory.unit_bytes;
+    size_t obstacles = thread->role_number ? 0 : drive->obstacle_pages;
+
+    mover->drive = drive;
+    mover->thread = thread;
+    mover->unit_count = units + obstacles;
+    mover->first_unit = thread->role_number * units + obstacles % 2;
+    mover->batch = drive->driver->reach == REACH_PROCESS ? mover->unit_count : drive->options->batch;
+    if (mover->batch > mover->unit_count)
+        mover->batch = mover->unit_count;
+    mover->directions = runner_memory(workload, nodes * nodes * sizeof(*mover->directions));
+    mover->calls_kept = runner_memory(workload, KEPT_CALLS * sizeof(*mover->calls_kept));
+    mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
+    mover->random = thread->process->options.seed + thread->role_number * 0x9e3779b97f4a7c15 + 1;
+}
+
+/* Units of the memory are where the first touch has put them; where obstacles are the kernel says. */
+static void find_units(struct mover *mover)
+{
+    size_t obstacles = mover->thread->role_number ? 0 : mover->drive->obstacle_pages;
+
+    for (size_t unit = obstacles; unit < mover->unit_count; unit++)
+        mover->known[unit] = (short)node_id(mover, drive_ring(mover->drive, is_odd(mover, unit)));
+    if (!obstacles)
+        return;
+    mover->has_strays = true;
+    if (mover_query(mover, mover->addresses, obstacles))
+        fail("move_pages cannot tell where obstacles are");
+    for (size_t unit = 0; unit < obstacles; unit++)
+        mover->known[unit] = (short)(mover->status[unit] >= 0 ? mover->status[unit] : UNKNOWN);
+    mover->query_ns = 0;
+}
+
+void mover_prepare(struct mover *mover)
+{
+    const struct thread *thread = mover->thread;
+    const struct drive *drive = mover->drive;
+    size_t count = mover->unit_count;
+
+    mover->pid = thread->is_outside ? getppid() : 0;
+    mover->base = thread->slice->address;
+    if (thread->role_number == 0 && drive->obstacles)
+        mover->base = drive->obstacles;
+    mover->addresses = allocate(count, sizeof(*mover->addresses));
+    mover->again = allocate(count, sizeof(*mover->again));
+    mover->again_nodes = allocate(count, sizeof(*mover->again_nodes));
+    mover->status = allocate(count, sizeof(*mover->status));
+    mover->known = allocate(count, sizeof(*mover->known));
+    mover->nodes = allocate(mover->batch + 1, sizeof(*mover->nodes));
+    for (size_t unit = 0; unit < count; unit++)
+        mover->addresses[unit] = mover->base + unit * drive->memory.unit_bytes;
+    for (size_t unit = 0; unit < count; unit++) /* the lists are resident before GO */
+        mover->status[unit] = mover->again_nodes[unit] = UNSET;
+    memset(mover->again, 0xff, count * sizeof(*mover->again));
+    find_units(mover);
+}
+
+static void add_moved(struct mover *mover, const struct pass *pass, size_t unit, int node)
+{
+    int from = mover->known[unit];
+
+    if (from == node) {
+        mover->already++;
+        return;
+    }
+    mover->confirmed++;
+    mover->known[unit] = (short)node;
+    if (from < 0 || topology_index(mover->drive->topology, from) < 0)
+        from = node_id(mover, pass->from);
+    mover_direction(mover, from, target_of(mover, unit))->pages++;
+}
+
+static void add_status(struct mover *mover, size_t unit, int status)
+{
+    if (status >= 0) {
+        mover->elsewhere++;
+        mover->known[unit] = (short)status;
+    } else if (status == UNSET) {
+        mover->unset++;
+    } else {
+        errors_add(&mover->status_errors, -status);
+    }
+}
+
+/* Takes in where units are by `status`. Those that are not where they should be go to `again` from `kept` on, which
+ * may be the list that they came from; the end of that list. */
+static size_t account(struct mover *mover, const struct pass *pass, void **addresses, size_t count, size_t kept)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *address = addresses[i];
+        size_t unit = unit_of(mover, address);
+        int status = mover->status[i];
+
+        if (is_there(mover, pass, unit, status)) {
+            add_moved(mover, pass, unit, status);
+            continue;
+        }
+        add_status(mover, unit, status);
+        mover->again[kept++] = address;
+    }
+    atomic_store_explicit(&mover->thread->stored_bytes, mover->confirmed * mover->drive->memory.unit_bytes,
+                          memory_order_relaxed);
+    return kept;
+}
+
+/* Whether the call left entries as they were: after a positive return or an error it does, though pages moved. */
+static bool has_unset(const struct mover *mover, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (mover->status[i] == UNSET)
+            return true;
+    return false;
+}
+
+static size_t call_by_pages(struct mover *mover, const struct pass *pass, struct request *request, size_t kept)
+{
+    for (size_t i = 0; i < request->count; i++)
+        mover->status[i] = UNSET;
+    if (mover_call(mover, request) != 0 || has_unset(mover, request->count)) {
+        mover->asked_again++;
+        mover_query(mover, request->addresses, request->count);
+    }
+    return account(mover, pass, request->addresses, request->count, kept);
+}
+
+/* How many of the addresses one call can take. */
+static size_t reachable(const struct mover *mover, void **addresses, size_t count)
+{
+    size_t unit_bytes = mover->drive->memory.unit_bytes;
+    size_t length = 1;
+
+    if (count > mover->batch)
+        count = mover->batch;
+    if (mover->drive->driver->reach != REACH_RANGE)
+        return count;
+    while (length < count && (char *)addresses[length] == (char *)addresses[length - 1] + unit_bytes)
+        length++;
+    return length;
+}
+
+/* The targets of a request: those of the batch that are made once a pass, or of the units one by one. */
+static const int *nodes_of(struct mover *mover, void **addresses, size_t count, bool is_retry)
+{
+    if (!is_retry)
+        return mover->nodes + is_odd(mover, unit_of(mover, *addresses));
+    for (size_t i = 0; i < count; i++)
+        mover->again_nodes[i] = target_of(mover, unit_of(mover, addresses[i]));
+    return mover->again_nodes;
+}
+
+/* Asks for every address of the list. Those that did not move are then the first of `again`: their number. `done` is
+ * how many were asked for, which is not all when the run is stopped. */
+static size_t ask(struct mover *mover, const struct pass *pass, void **addresses, size_t count, size_t *done)
+{
+    enum reach reach = mover->drive->driver->reach;
+    size_t kept = 0;
+
+    for (*done = 0; *done < count && !is_stopping(mover->thread->process);) {
+        struct request request = {.drive = mover->drive,
+                                  .pid = mover->pid,
+                                  .addresses = addresses + *done,
+                                  .status = mover->status,
+                                  .count = reachable(mover, addresses + *done, count - *done),
+                                  .from = pass->from,
+                                  .to = pass->to};
+
+        if (reach == REACH_PAGES || reach == REACH_NOTHING)
+            request.nodes = nodes_of(mover, request.addresses, request.count, pass->is_retry);
+        if (reach == REACH_PAGES)
+            kept = call_by_pages(mover, pass, &request, kept);
+        else
+            mover_call(mover, &request);
+        *done += request.count;
+    }
+    if (reach == REACH_PAGES || reach == REACH_NOTHING || !*done)
+        return kept;
+    if (mover_query(mover, addresses, *done))
+        for (size_t i = 0; i < *done; i++)
+            mover->status[i] = UNSET;
+    return account(mover, pass, addresses, *done, 0);
+}
+
+static uint64_t random_below(struct mover *mover, uint64_t limit)
+{
+    mover->random ^= mover->random << 13;
+    mover->random ^= mover->random >> 7;
+    mover->random ^= mover->random << 17;
+    return mover->random % limit;
+}
+
+/* Calls that name ranges go to their ranges in another order; those that name pages to single pages. */
+static void shuffle(struct mover *mover)
+{
+    size_t block = mover->drive->driver->reach == REACH_PAGES ? 1 : mover->batch;
+    size_t unit_bytes = mover->drive->memory.unit_bytes;
+    size_t blocks = mover->unit_count / block;
+
+    for (size_t i = blocks; i > 1; i--) {
+        size_t other = random_below(mover, i) * block, this = (i - 1) * block;
+        void *swapped = mover->addresses[this];
+
+        mover->addresses[this] = mover->addresses[other];
+        mover->addresses[other] = swapped;
+    }
+    for (size_t i = 0; block > 1 && i < blocks * block; i++)
+        if (i % block)
+            mover->addresses[i] = (char *)mover->addresses[i - 1] + unit_bytes;
+}
+
+/* move_pages(2) gives up behind the first page that stays: what was behind it comes before it now. */
+static void reverse(void **addresses, size_t count)
+{
+    for (size_t i = 0; i < count / 2; i++) {
+        void *swapped = addresses[i];
+
+        addresses[i] = addresses[count - 1 - i];
+        addresses[count - 1 - i] = swapped;
+    }
+}
+
+static void run_pass(struct mover *mover)
+{
+    struct pass pass = {.from = drive_ring(mover->drive, mover->passes),
+                        .to = drive_ring(mover->drive, mover->passes + 1)};
+    size_t left, done, asked;
+
+    mover->targets[0] = node_id(mover, pass.to);
+    mover->targets[1] = node_id(mover, drive_ring(mover->drive, mover->passes + 2));
+    for (size_t i = 0; i <= mover->batch; i++)
+        mover->nodes[i] = target_of(mover, i + mover->first_unit % 2);
+    left = ask(mover, &pass, mover->addresses, mover->unit_count, &asked);
+    mover->requested += asked;
+    pass.is_retry = true;
+    for (unsigned retry = 0; left && retry < mover->drive->options->retries; retry++) {
+        size_t remains;
+
+        if (mover->drive->driver->reach == REACH_PAGES)
+            reverse(mover->again, left);
+        remains = ask(mover, &pass, mover->again, left, &done);
+        mover->retried += done;
+        if (done < left) {
+            left = remains + left - done;
+            break;
+        }
+        left = remains;
+    }
+    mover->left += left;
+    mover->has_strays = left || (mover->thread->role_number == 0 && mover->drive->obstacle_pages);
+    mover->passes += asked == mover->unit_count;
+}
+
+static void free_lists(struct mover *mover)
+{
+    free(mover->addresses);
+    free(mover->again);
+    free(mover->again_nodes);
+    free(mover->status);
+    free(mover->known);
+    free(mover->nodes);
+}
+
+void mover_run(struct mover *mover)
+{
+    struct process *process = mover->thread->process;
+    uint64_t loops = process->options.loops;
+
+    while (!is_stopping(process) && (!loops || mover->passes < loops)) {
+        if (mover->drive->options->order == ORDER_RANDOM)
+            shuffle(mover);
+        run_pass(mover);
+    }
+    free_lists(mover);
+    if (atomic_fetch_sub(&mover->drive->movers_running, 1) == 1)
+        atomic_store(&process->is_stopping, true);
+}
