@@ -162,3 +162,21 @@ def test_merged_pages_are_refused_to_move_and_move_with_move_all(guest_2n: Guest
     assert of(one, "mover")[0]["status"]["EACCES"] > 0
     assert of(every, "mover")[0]["left"] == 0
     assert "EACCES" not in of(every, "mover")[0]["status"]
+
+
+def test_weighted_interleaving_is_refused_where_the_kernel_has_none(guest_2n: Guest) -> None:
+    ended = guest_2n.run([str(build.build("pingpong")), "--driver", "weighted-interleave"], timeout_s=60)
+    assert ended.exit_status == 77
+    assert "this kernel has no weighted interleaving (since Linux 6.9)" in ended.stdout
+
+
+def test_movers_outside_that_are_killed_end_the_run_with_a_reason(guest_2n: Guest) -> None:
+    program = build.build("pingpong")
+    script = (
+        f"{program} --mover outside --victims 1 --loops 0 --duration-ms 60000 --size 8388608 > /tmp/lines & pid=$!; "
+        'until grep -q \'"event":"go"\' /tmp/lines; do sleep 0.05; done; '
+        "kill -9 $(pgrep -P $pid); wait $pid; echo status $?; cat /tmp/lines"
+    )
+    ended = guest_2n.run(["sh", "-c", script], timeout_s=120)
+    assert "status 1" in ended.stdout
+    assert "the movers' process was killed" in ended.stdout
