@@ -155,6 +155,7 @@ WORKLOADS = (
         is_driven=True,
         has_family=True,
         emulated_s=5.0,
+<<<<<<< HEAD
     ),
     Workload(
         name="forktree",
@@ -166,6 +167,8 @@ WORKLOADS = (
         cpus_per_thread=1,
         bound_by="thread",
         origin="numabench's own",
+=======
+>>>>>>> wip-p3
     ),
 )
 
