@@ -155,20 +155,6 @@ WORKLOADS = (
         is_driven=True,
         has_family=True,
         emulated_s=5.0,
-<<<<<<< HEAD
-    ),
-    Workload(
-        name="forktree",
-        summary="movers send memory that generations of children map, too, while these fork, remap and write",
-        source="forktree.c",
-        processes=1,
-        size_bytes=64 * MIB,
-        loops=20,
-        cpus_per_thread=1,
-        bound_by="thread",
-        origin="numabench's own",
-=======
->>>>>>> wip-p3
     ),
 )
 
