@@ -46,8 +46,8 @@ class _Figure:
     is_time: bool
 
 
-_RATE = _Figure("throughput", "Throughput by batch", "confirmed MB/s", lambda cell: cell.mb_per_s, rate_text, False)
-_STALL = _Figure("stall", "Victims' p99 by batch", "p99 of an access", lambda cell: cell.stall_p99_ns, time_text, True)
+_RATE = _Figure("throughput", "Throughput", "confirmed MB/s", lambda cell: cell.mb_per_s, rate_text, False)
+_STALL = _Figure("stall", "Victims' p99", "p99 of an access", lambda cell: cell.stall_p99_ns, time_text, True)
 
 
 def draw(summary: SweepSummary, directory: Path) -> tuple[Path, ...]:
@@ -94,7 +94,9 @@ def _draw_curves(path: Path, summary: SweepSummary, wanted: _Figure, panels: Seq
     across = min(len(panels), _PANELS_ACROSS)
     down = -(-len(panels) // across)
     width, height = _PANEL_INCHES
-    figure = _figure(summary, max(across * width, 7.0), down * height + 0.6, wanted.title)
+    rows = panels[0].rows
+    title = wanted.title if rows is None else f"{wanted.title} by {rows.name}"
+    figure = _figure(summary, max(across * width, 7.0), down * height + 0.6, title)
     for place, table in enumerate(panels, 1):
         axes = figure.add_subplot(down, across, place)
         axes.set_title(safe(fixed_text(table.fixed)) or "all cells", loc="left", fontsize=9)
@@ -126,7 +128,8 @@ def _draw_table(axes: Axes, summary: SweepSummary, wanted: _Figure, table: Table
             [found.median / scale for _, found, _ in points],
             yerr=_bars([found for _, found, _ in points], scale),
             color=colour(number, len(columns)),
-            linestyle=DASHES[number % len(DASHES)],
+            # Between two pairs of nodes, or two drivers, there is nothing to draw a line through.
+            linestyle=DASHES[number % len(DASHES)] if is_batch else "none",
             marker=_MARKERS[number % len(_MARKERS)],
             markersize=5,
             linewidth=1.6,
