@@ -200,16 +200,16 @@ static bool is_one_folio(int pagemap, int flags, const char *unit, const struct 
     return !(read_word(flags, first + pages) & COMPOUND_TAIL);
 }
 
-static bool verify_folios(const struct memory *memory, const char *slice)
+static bool verify_folios(const struct memory *memory)
 {
     int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-    bool can_see =
-        pagemap >= 0 && flags >= 0 && (read_word(pagemap, (uintptr_t)slice / memory->page_bytes) & FRAME_MASK) != 0;
-    size_t wrong = 0, units = memory->slice_bytes / memory->unit_bytes;
+    bool can_see = pagemap >= 0 && flags >= 0 &&
+                   (read_word(pagemap, (uintptr_t)memory->base / memory->page_bytes) & FRAME_MASK) != 0;
+    size_t wrong = 0, units = memory->bytes / memory->unit_bytes, unit_pages = memory->unit_bytes / memory->page_bytes;
 
     for (size_t unit = 0; can_see && unit < units; unit++)
-        wrong += !is_one_folio(pagemap, flags, slice + unit * memory->unit_bytes, memory);
+        wrong += !is_one_folio(pagemap, flags, memory_page(memory, unit * unit_pages), memory);
     if (pagemap >= 0)
         close(pagemap);
     if (flags >= 0)
@@ -221,17 +221,17 @@ static bool verify_folios(const struct memory *memory, const char *slice)
     return can_see;
 }
 
-int pages_verify(const struct driven_options *options, const struct memory *memory, const char *slice)
+int pages_verify(const struct driven_options *options, const struct memory *memory)
 {
     size_t bytes;
 
     if (options->pages >= PAGES_FOLIO)
-        return verify_folios(memory, slice);
+        return verify_folios(memory);
     if (options->pages != PAGES_THP)
         return true;
-    bytes = huge_bytes(slice, slice + memory->slice_bytes);
-    if (bytes != memory->slice_bytes)
+    bytes = huge_bytes(memory->base, memory_page(memory, memory->pages - 1) + memory->page_bytes);
+    if (bytes != memory->bytes)
         fail_cannot_run("--pages thp: %zu of %zu bytes are huge: memory may be fragmented, or %s/%s is never", bytes,
-                        memory->slice_bytes, thp_dir, options->sharing == SHARING_SHARED ? "shmem_enabled" : "enabled");
+                        memory->bytes, thp_dir, options->sharing == SHARING_SHARED ? "shmem_enabled" : "enabled");
     return true;
 }

@@ -29,7 +29,7 @@ void pages_unmap_gap(char *address, size_t bytes);
 /* Ends the process where too few huge pages are reserved on the node. */
 void pages_require_reserved(const struct locality *node, size_t bytes, size_t unit_bytes);
 /* Once touched: ends the process where not every unit is a page of the type. Whether that could be seen. */
-int pages_verify(const struct driven_options *options, const struct memory *memory, const char *slice);
+int pages_verify(const struct driven_options *options, const struct memory *memory);
 
 static inline char *memory_slice(const struct memory *memory, size_t slice)
 {

@@ -216,3 +216,15 @@ def test_options_of_drivers_are_not_those_of_workloads_that_store(program: Calla
     ended = process.run([str(build.build("numa02")), "--driver", "null"], timeout_s=TIMEOUT_S)
     assert ended.exit_status == 2
     assert "'--driver' is not an option" in json.loads(ended.stdout)["message"]
+
+
+@pytest.mark.parametrize("mapping", ["one", "per-thread"])
+def test_all_slices_are_in_huge_pages_however_they_are_mapped(program: Callable[..., str], mapping: str) -> None:
+    words = ("--nodes", "0", "--driver", "null", "--size", str(8 << 20), "--loops", "1", "--pages", "thp")
+    status, lines, told = run(program(), *words, "--threads", "2", "--mapping", mapping)
+    if Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().split("[")[1].startswith("never"):
+        assert status == 77
+        return
+    assert (status, told) == (0, ""), lines
+    assert [mover["requested"] for mover in of(lines, "mover")] == [2, 2]
+    assert [check["bytes"] for check in of(lines, "check")] == [8 << 20]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 # Those that store; what moves pages is in test_pingpong_here.py.
-NAMES = tuple(spec.name for spec in catalog.WORKLOADS if spec.name != "pingpong")
+NAMES = tuple(spec.name for spec in catalog.WORKLOADS if not spec.is_driven)
 SMALL = ("--nodes", "0", "--size", str(4 * MIB), "--threads", "2", "--loops", "3")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TIMEOUT_S = 60.0
