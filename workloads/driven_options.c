@@ -247,6 +247,8 @@ void driven_options_check(struct options *all)
     if (has_obstacles(options) && (options->pages != PAGES_BASE || options->sharing == SHARING_SHARED))
         fail_usage("--obstacles are private pages of 4k: not with --pages %s and --sharing %s",
                    page_type_name(options->pages), sharing_names[options->sharing]);
+    if (options->obstacles[OBSTACLE_KSM] == 1)
+        fail_usage("--obstacles ksm:1 has nothing to be merged with: it takes 2 or more");
     if (has_obstacles(options) && (options->driver == DRIVER_AUTONUMA || options->driver == DRIVER_HOME_NODE))
         fail_usage("--obstacles are for pages that are migrated, which --driver %s does not ask for",
                    driver_name(options->driver));

@@ -1,0 +1,218 @@
+"""The pingpong workload on one node: the null driver, its victims, and that a lost or stale write is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from numabench import process
+from numabench.workload import build
+from numabench.workload.own import OwnWorkload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CPUS = tuple(sorted(os.sched_getaffinity(0)))
+PAGE = 4096
+PAGES = 64
+NULL = ("--nodes", "0", "--driver", "null", "--size", str(PAGES * PAGE), "--threads", "1")
+UNTIL_ASKED = (*NULL, "--loops", "0", "--victims", "2", "--victim-on", "all")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+TIMEOUT_S = 60.0
+
+Event = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """A function that gives pingpong's program, built for these tests with the flags."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def built(*flags: str) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(cache))
+            return str(build.build("pingpong", extra_flags=flags))
+
+    return built
+
+
+def run(*argv: str, env: dict[str, str] | None = None) -> tuple[int, list[Event], str]:
+    ended = process.run(argv, timeout_s=TIMEOUT_S, env=None if env is None else {**os.environ, **env})
+    return ended.exit_status, [json.loads(line) for line in ended.stdout.splitlines()], ended.stderr
+
+
+def of(events: list[Event], name: str) -> list[Event]:
+    return [event for event in events if event["event"] == name]
+
+
+def stopped(argv: list[str]) -> OwnWorkload:
+    """The workload once its victims have run until each page was accessed, and were asked to stop."""
+    subject = OwnWorkload("pingpong", [*argv, "--interval-ms", "1"], CPUS)
+    subject.start()
+    deadline = time.monotonic() + TIMEOUT_S
+    subject.wait_ready(deadline)
+    subject.go()
+    while not any(min(line["loops"][1:]) for line in of(events(subject), "interval")):
+        assert time.monotonic() < deadline
+        assert not subject.poll(0.5)
+    subject.ask_stop()
+    while not subject.poll(0.5):
+        assert time.monotonic() < deadline
+    return subject
+
+
+def events(subject: OwnWorkload) -> list[Event]:
+    return [json.loads(line) for line in subject.output().splitlines()]
+
+
+@pytest.mark.parametrize("pattern", ["sequential", "random"])
+@pytest.mark.parametrize("access", ["read", "write"])
+def test_victims_find_what_they_stored_and_every_byte_is_right(
+    program: Callable[..., str], access: str, pattern: str
+) -> None:
+    words = ("--verify", "1", "--victim-access", access, "--victim-pattern", pattern, "--duration-ms", "50")
+    status, lines, told = run(program(*SANITIZERS), *UNTIL_ASKED, *words)
+    assert (status, told) == (0, "")
+    assert [(check["bytes"], check["wrong"]) for check in of(lines, "check")] == [(PAGES * PAGE, 0)]
+    for victim in of(lines, "victim"):
+        assert victim["checked"] == victim["accesses"]
+        assert sum(counted for _, counted in victim["latency"]["counts"]) == victim["accesses"]
+        longest = [access["ns"] for access in victim["longest"]]
+        assert longest == sorted(longest, reverse=True)
+        assert longest[:1] == [victim["latency"]["max"]]
+
+
+def test_the_null_driver_asks_for_every_page_in_each_pass_and_moves_none(program: Callable[..., str]) -> None:
+    status, lines, told = run(program(*SANITIZERS), *NULL, "--loops", "3", "--batch", "24", "--mapping", "per-thread")
+    (mover,) = of(lines, "mover")
+    assert (status, told) == (0, "")
+    assert (mover["passes"], mover["requested"], mover["confirmed"], mover["left"]) == (3, 3 * PAGES, 0, 0)
+    assert mover["calls"] == 9  # 64 pages in calls of 24, 24 and 16
+    assert sum(counted for _, counted in mover["directions"][0]["latency"]["counts"]) == mover["calls"]
+
+
+def test_threads_are_movers_first_and_say_so(program: Callable[..., str]) -> None:
+    _, lines, _ = run(program(), *UNTIL_ASKED, "--duration-ms", "20")
+    threads = sorted(of(lines, "thread"), key=lambda line: int(line["thread"]))
+    assert [(thread["name"], thread["role"]) for thread in threads] == [
+        ("pingpong-m0", "mover"),
+        ("pingpong-v0", "victim"),
+        ("pingpong-v1", "victim"),
+    ]
+    assert [piece["threads"] for piece in of(lines, "slice")] == [[1, 2]]
+    assert [thread["cpus"] for thread in threads] == [str(CPUS[0]), str(CPUS[0]), str(CPUS[1 % len(CPUS)])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "offset"),
+    [("zero", 5, 0), ("other-page", 6, 0), ("stale", 7, 64), ("garbage", 8, 128), ("zero", 9, 24)],
+)
+def test_a_lost_word_is_named_with_its_page_and_offset(
+    program: Callable[..., str], kind: str, page: int, offset: int
+) -> None:
+    subject = stopped([program(), *UNTIL_ASKED])
+    try:
+        (piece,) = subject.slices()
+        with Path(f"/proc/{piece.pid}/mem").open("r+b", buffering=0) as memory:
+            memory.seek(piece.address + page * PAGE + offset)
+            right = struct.unpack("<Q", memory.read(8))[0]
+            memory.seek(piece.address + (page + 1) * PAGE + offset)
+            neighbour = memory.read(8)
+            memory.seek(piece.address + page * PAGE + offset)
+            memory.write(
+                {
+                    "zero": bytes(8),
+                    "other-page": neighbour,
+                    "stale": first_touch(page * 64 + offset // 64),
+                    "garbage": struct.pack("<Q", right ^ 1),
+                }[kind]
+            )
+        with pytest.raises(Exception, match=f"the first is at byte {offset} of page {page}"):
+            subject.release(time.monotonic() + TIMEOUT_S)
+    finally:
+        subject.close()
+    (wrong,) = of(events(subject), "wrong")
+    assert (wrong["kind"], wrong["page"], wrong["offset"], wrong["expected"]) == (kind, page, offset, right)
+    assert wrong["addr"] == piece.address + page * PAGE + offset
+    # On few CPUs the mover may not have run at all.
+    assert (wrong["call"] is None) == (of(events(subject), "mover")[0]["calls"] == 0)
+    assert subject.record()["exit_status"] == 1
+
+
+def first_touch(line: int) -> bytes:
+    """The stamp of the first touch, as stamp.h describes it: the write in the top bits, the line, a guard."""
+    guard = (line * 0x9E3779B97F4A7C15 % 2**64 >> 56) ^ 0xA5
+    return struct.pack("<Q", line << 8 | guard)
+
+
+def test_stale_data_that_a_mover_copies_back_is_caught_by_the_victim(program: Callable[..., str]) -> None:
+    losing = {"NUMABENCH_TEST_STALE": "1"}
+    words = (*UNTIL_ASKED, "--verify", "1", "--duration-ms", "300")
+    tested = program("-DNUMABENCH_TEST")
+    status, lines, _ = run(tested, *words, env=losing)
+    assert status == 1
+    assert of(lines, "error")[0]["code"] == "failed"
+    assert {wrong["kind"] for wrong in of(lines, "wrong")} == {"stale"}
+    assert all(wrong["call"]["thread"] == 0 for wrong in of(lines, "wrong"))
+    assert run(tested, *words)[0] == 0
+
+
+def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Callable[..., str]) -> None:
+    flipping = {"NUMABENCH_TEST_CORRUPT": "1"}
+    tested = program("-DNUMABENCH_TEST")
+    status, lines, _ = run(tested, *NULL, "--loops", "1", env=flipping)
+    assert status == 1
+    assert of(lines, "check")[0]["wrong"] == 1
+    assert of(lines, "error")[0]["code"] == "failed"
+    assert run(tested, *NULL, "--loops", "1")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--driver", "numad"], "--driver 'numad' is none of autonuma, move_pages, mbind, migrate_pages"),
+        (["--flags", "strict"], "--flags strict is for --driver mbind: null has no such flag"),
+        (["--flags", "move,often"], "--flags 'often' is none of move, move_all, strict"),
+        (["--driver", "mbind", "--flags", "strict"], "--flags needs move or move_all"),
+        (["--driver", "mbind", "--mover", "outside"], "--mover outside is for move_pages and migrate_pages"),
+        (["--driver", "mbind", "--order", "interleaved"], "needs a driver that names each page"),
+        (["--driver", "cpuset"], "--driver cpuset needs --cpuset-mems"),
+        (["--driver", "autonuma", "--victims", "0"], "--driver autonuma needs victims"),
+        (["--driver", "home-node", "--victims", "1"], "takes no --victims"),
+        (["--batch", "0"], "--batch 0 is out of range: it goes from 1 to 1048576"),
+        (["--victims", "65"], "--victims 65 is out of range: it goes from 0 to 64"),
+        (["--victims", "1", "--victim-on", "7"], "--victim-on 7 is not one of the run's nodes"),
+        (["--obstacles", "pinned"], "--obstacles 'pinned' is not KIND:COUNT"),
+        (["--obstacles", "wall:1"], "--obstacles 'wall' is none of untouched, zero, pinned, unmapped, ksm"),
+        (["--obstacles", "zero:1", "--pages", "thp"], "--obstacles are private pages of 4k"),
+        (["--placement", "hard"], "--placement is only default here"),
+        (["--thp", "always"], "'--thp' is not an option"),
+        (["--size", "4096", "--threads", "2"], "less than a page of 4096 bytes for each of 2 slices"),
+    ],
+)
+def test_words_that_cannot_be_meant_exit_2_with_one_line(
+    program: Callable[..., str], words: list[str], message: str
+) -> None:
+    status, lines, told = run(program(), *NULL, *words)
+    assert (status, len(lines), told) == (2, 1, "")
+    assert (lines[0]["event"], lines[0]["code"]) == ("error", "usage")
+    assert message in lines[0]["message"]
+
+
+@pytest.mark.parametrize("driver", ["move_pages", "mbind", "migrate_pages", "autonuma", "home-node"])
+def test_one_node_is_no_source_and_target(program: Callable[..., str], driver: str) -> None:
+    status, lines, _ = run(program(), "--nodes", "0", "--driver", driver)
+    assert (status, lines[0]["code"]) == (77, "cannot-run")
+    assert "source and target are one node, 0, where a move succeeds without a copy" in lines[0]["message"]
+
+
+def test_options_of_drivers_are_not_those_of_workloads_that_store(program: Callable[..., str]) -> None:
+    ended = process.run([str(build.build("numa02")), "--driver", "null"], timeout_s=TIMEOUT_S)
+    assert ended.exit_status == 2
+    assert "'--driver' is not an option" in json.loads(ended.stdout)["message"]
