@@ -82,13 +82,13 @@ static void lay_out(struct process *process)
         process->threads[i].is_outside = process->options.family.mover_at != MOVER_AT_PARENT;
 }
 
+/* Only after GO have all processes been forked for certain. */
 static void run_mover(struct thread *thread)
 {
     const struct family *family = thread->process->family;
+    unsigned target = family_target(family);
 
-    /* Only now have all processes been forked for certain. */
-    if (family_target(family) != family->self)
-        thread->mover->pid = family_pid(family, family_target(family));
+    thread->mover->pid = target == family->self ? 0 : family_pid(family, target);
     driven.run(thread);
 }
 
