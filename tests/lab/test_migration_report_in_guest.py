@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,12 @@ import pytest
 from numabench import process, store
 
 if TYPE_CHECKING:
-    from numabench.lab.kernels import Kernel
+    from collections.abc import Callable
+
+    from numabench.lab.guest import Guest
 
 pytestmark = pytest.mark.lab
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def numabench(*words: str) -> process.Completed:
@@ -22,11 +26,11 @@ def numabench(*words: str) -> process.Completed:
 
 
 @pytest.fixture(scope="module")
-def results(kernel_6_1: Kernel, tmp_path_factory: pytest.TempPathFactory) -> str:
-    made = str(tmp_path_factory.mktemp("results"))
-    words = ("--driver", "mbind", "--nodes", "2", "--size", "16M", "--loops", "4", "--repeats", "1", "--victims", "1")
-    observe = ("--observe", "cpu,sched,cost", "--kernel", kernel_6_1.name, "--results", made)
-    numabench("run", "pingpong", *words, *observe).check("run")
+def results(shared_guest: Callable[[str, str], Guest], guest_dir: Path) -> str:
+    made = str(guest_dir / "migration")
+    words = ["--driver", "mbind", "--nodes", "2", "--size", "8M", "--loops", "2", "--repeats", "1", "--native"]
+    argv = [sys.executable, "-m", "numabench", "run", "pingpong", *words, "--observe", "cpu,sched", "--results", made]
+    shared_guest("debian:bookworm", "2n").run(argv, env=ENVIRONMENT, timeout_s=500).check("run")
     return made
 
 
@@ -42,7 +46,8 @@ def test_the_parts_add_up_to_the_movers_clocks(results: str, report: dict[str, A
     (measured,) = [trial for trial in store.load(store.find(Path(results), "last")).trials if trial.counts]
     elapsed_s = sum(mover.elapsed_ns for mover in measured.movers) / 1e9
     assert sum(part["seconds"] for part in report["parts"]) == pytest.approx(elapsed_s)
-    assert report["unjoined"] == []
+    (missing,) = report["unjoined"]
+    assert missing.startswith("no cost pass")
 
 
 def test_most_of_the_time_is_in_phases_of_the_migration(report: dict[str, Any]) -> None:
@@ -51,12 +56,6 @@ def test_most_of_the_time_is_in_phases_of_the_migration(report: dict[str, Any]) 
         share[part["phase"]] += part["share"]
     assert {"isolate", "allocate", "unmap", "copy", "remap", "put back"} <= set(share)
     assert share.get("not placed", 0.0) < 0.15
-
-
-def test_costs_are_those_that_the_kernel_counted(report: dict[str, Any]) -> None:
-    per_2mb = {cost["name"]: cost["per_2mb"] for cost in report["costs"]["costs"]}
-    assert per_2mb["rmap lock acquisitions"] == pytest.approx(1024, rel=0.05)
-    assert per_2mb["page-table walks"] == pytest.approx(1024, rel=0.05)
 
 
 def test_the_picture_is_drawn(results: str, tmp_path: Path) -> None:
