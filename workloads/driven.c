@@ -46,10 +46,22 @@ static const struct locality *where(const struct drive *drive, struct spot_optio
     return node;
 }
 
+/* Its memory is there and not allowed. */
+static bool is_outside_cpuset(const struct topology *topology, unsigned index)
+{
+    return !topology->nodes[index].memory_bytes && numa_node_size64(topology->ids[index], NULL) > 0;
+}
+
 static void count_targets(struct drive *drive)
 {
-    for (unsigned index = 0; index < drive->topology->count; index++)
-        drive->target_count += drive->topology->nodes[index].memory_bytes > 0;
+    const struct topology *topology = drive->topology;
+
+    for (unsigned index = 0; index < topology->count; index++) {
+        drive->target_count += topology->nodes[index].memory_bytes > 0;
+        if (is_outside_cpuset(topology, index))
+            fail_cannot_run("node %d is outside of the cpuset: see Mems_allowed_list in /proc/self/status",
+                            topology->ids[index]);
+    }
     if (drive->target_count < 2 && drive->options->driver != DRIVER_NULL)
         fail_cannot_run("source and target are one node, %d, where a move succeeds without a copy: a driver needs 2 "
                         "nodes with memory (only --driver null runs on one)",
@@ -102,6 +114,7 @@ static void settle_memory(struct process *process, struct drive *drive)
 
     memory->page_bytes = (size_t)numa_pagesize();
     memory->unit_bytes = pages_unit_bytes(drive->options->pages);
+    memory->unit_shift = (unsigned)__builtin_ctzll(memory->unit_bytes);
     memory->slice_bytes = process->options.size_bytes / process->slice_count;
     memory->slice_bytes -= memory->slice_bytes % memory->unit_bytes;
     if (!memory->slice_bytes)

@@ -200,16 +200,23 @@ static bool is_one_folio(int pagemap, int flags, const char *unit, const struct 
     return !(read_word(flags, first + pages) & COMPOUND_TAIL);
 }
 
+static size_t wrong_folios(int pagemap, int flags, const struct memory *memory)
+{
+    size_t wrong = 0;
+
+    for (size_t page = 0; page < memory->pages; page += memory->unit_bytes / memory->page_bytes)
+        wrong += !is_one_folio(pagemap, flags, memory_page(memory, page), memory);
+    return wrong;
+}
+
 static bool verify_folios(const struct memory *memory)
 {
     int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-    bool can_see = pagemap >= 0 && flags >= 0 &&
-                   (read_word(pagemap, (uintptr_t)memory->base / memory->page_bytes) & FRAME_MASK) != 0;
-    size_t wrong = 0, units = memory->bytes / memory->unit_bytes, unit_pages = memory->unit_bytes / memory->page_bytes;
+    uint64_t first = (uintptr_t)memory->base / memory->page_bytes;
+    bool can_see = pagemap >= 0 && flags >= 0 && (read_word(pagemap, first) & FRAME_MASK) != 0;
+    size_t wrong = can_see ? wrong_folios(pagemap, flags, memory) : 0;
 
-    for (size_t unit = 0; can_see && unit < units; unit++)
-        wrong += !is_one_folio(pagemap, flags, memory_page(memory, unit * unit_pages), memory);
     if (pagemap >= 0)
         close(pagemap);
     if (flags >= 0)
@@ -217,7 +224,7 @@ static bool verify_folios(const struct memory *memory)
     if (wrong)
         fail_cannot_run("%zu of %zu units are no folios of %zu KiB: memory may be fragmented, or another size is on "
                         "as well (see %s/hugepages-*/enabled)",
-                        wrong, units, memory->unit_bytes / KIB, thp_dir);
+                        wrong, memory->bytes / memory->unit_bytes, memory->unit_bytes / KIB, thp_dir);
     return can_see;
 }
 
@@ -229,6 +236,7 @@ int pages_verify(const struct driven_options *options, const struct memory *memo
         return verify_folios(memory);
     if (options->pages != PAGES_THP)
         return true;
+    /* Of all slices at once: they may be parts of one mapping. */
     bytes = huge_bytes(memory->base, memory_page(memory, memory->pages - 1) + memory->page_bytes);
     if (bytes != memory->bytes)
         fail_cannot_run("--pages thp: %zu of %zu bytes are huge: memory may be fragmented, or %s/%s is never", bytes,

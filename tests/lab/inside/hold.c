@@ -3,7 +3,7 @@
  *
  *     hold PROGRAM OPTION...
  *
- * Prints what the workload prints, and lines of its own: `pages`, where each 4 KiB page of its slices is, asked for by
+ * Prints what the workload prints, and lines of its own: `seen`, where each 4 KiB page of its slices is, asked for by
  * move_pages(2) without a target, those with an even number and those with an odd one apart; and `vmstat`, the kernel's
  * counts. Ends as the workload ends, and ends it after two minutes.
  */
@@ -81,7 +81,7 @@ static void tell_pages(const char *when)
             count(status, at, chunk, on, &elsewhere);
         }
     }
-    printf("{\"event\":\"pages\",\"when\":\"%s\",", when);
+    printf("{\"event\":\"seen\",\"when\":\"%s\",", when);
     tell_nodes("even", on[0]);
     tell_nodes("odd", on[1]);
     printf("\"elsewhere\":%zu}\n", elsewhere);
