@@ -9,6 +9,8 @@ from numabench.drivers import catalog as drivers
 from numabench.drivers.driver import MOVE, Circumstances
 from numabench.errors import CannotRun
 from numabench.experiment.drive_request import (
+    DEPTH,
+    FANOUT,
     FOUR_K,
     HUGETLB,
     LARGE_FOLIOS,
@@ -120,7 +122,9 @@ def _batch(asked: DriveRequest, driver: Driver, pages: str) -> int | None:
 
 
 def _family(asked: DriveRequest) -> FamilyPlan:
-    return FamilyPlan(asked.depth or 3, asked.fanout or 2, asked.mover_at or "parent", parse_churn(asked.churn))
+    return FamilyPlan(
+        asked.depth or DEPTH, asked.fanout or FANOUT, asked.mover_at or "parent", parse_churn(asked.churn)
+    )
 
 
 def _cpus(topology: Topology, nodes: tuple[int, ...]) -> set[int]:

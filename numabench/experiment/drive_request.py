@@ -23,6 +23,8 @@ PING_PONG, ONE_WAY = "ping-pong", "one-way"
 OBSTACLES = ("untouched", "zero", "pinned", "unmapped", "ksm")
 CHURN = ("fork", "mremap", "split", "write")
 MAX_BATCH = 1 << 20
+MAX_PROCESSES = 512
+DEPTH, FANOUT = 3, 2
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def check(asked: DriveRequest, spec: Workload | None, placements: tuple[str, ...
     if asked.batch is not None and not 1 <= asked.batch <= MAX_BATCH:
         raise UsageError(f"--batch {asked.batch} is out of range", f"it is pages a call, from 1 to {MAX_BATCH}")
     _check_pages(asked, driver)
+    if spec.has_family:
+        _check_family(asked, driver)
     _check_driver(asked, driver, options if threads is None else {**options, "--threads": threads}, threads)
 
 
@@ -126,6 +130,39 @@ def _check_pages(asked: DriveRequest, driver: Driver) -> None:
         raise UsageError("--obstacles are private pages of 4k", "leave out --pages and --sharing")
     if not driver.has_movers:
         raise UsageError(f"--obstacles are for movers, and driver {driver.name} has none", "leave it out")
+
+
+def family_size(asked: DriveRequest) -> int:
+    """The processes of a family: the root, and the fan-out for each process of a generation above the last."""
+    fanout = asked.fanout or FANOUT
+    return sum(fanout**generation for generation in range((asked.depth or DEPTH) + 1))
+
+
+def _check_family(asked: DriveRequest, driver: Driver) -> None:
+    """Refuse what forktree does not take: its memory is one private mapping, its victims are the other processes."""
+    if driver.name not in {drivers.MOVE_PAGES, "mbind", drivers.MIGRATE_PAGES, drivers.NULL}:
+        raise UsageError(
+            f"driver {driver.name} is not of forktree", "take move_pages, mbind, migrate_pages or null, or run pingpong"
+        )
+    processes = family_size(asked)
+    if processes > MAX_PROCESSES:
+        raise UsageError(
+            f"a family of {processes:,} processes is too large",
+            f"choose --depth and --fanout for {MAX_PROCESSES} at most",
+        )
+    refused = (
+        (asked.victims, f"--victims {asked.victims}", "in forktree the other processes are the victims"),
+        (asked.sharing == "shared", "--sharing shared", "what children inherit is private memory"),
+        (asked.mover == OUTSIDE, "--mover outside", "--mover-at says which process moves"),
+        (asked.pages == HUGETLB, "--pages hugetlb", "a copy on write may find no free huge page, which kills"),
+        (asked.obstacles, "--obstacles", "in forktree the other processes are in the way"),
+    )
+    for is_asked, option, why in refused:
+        if is_asked:
+            raise UsageError(f"{option} is of pingpong: {why}", "leave it out")
+    if asked.mover_at == "sibling" and (driver.name == "mbind" or (asked.fanout or FANOUT) == 1):
+        why = "mbind moves the caller's own memory" if driver.name == "mbind" else "an only child has no sibling"
+        raise UsageError(f"--mover-at sibling cannot be: {why}", "take --mover-at child")
 
 
 def _check_undriven(asked: DriveRequest, who: str, driver: Driver) -> None:

@@ -284,8 +284,8 @@ def check_request(request: Request) -> None:
         raise UsageError("there is no published inverse of memset", "use --placement inverse")
     spec = None if request.workload == FOREIGN else catalog.find(request.workload)
     is_driven = spec is not None and spec.is_driven
-    if request.mapping != "one" and request.workload != "memset" and not is_driven:
-        raise UsageError(f"--mapping {request.mapping} is for memset, pingpong and forktree", "leave it out")
+    if request.mapping != "one" and request.workload not in {"memset", "pingpong"}:
+        raise UsageError(f"--mapping {request.mapping} is for memset and pingpong", "leave it out")
     drive_request.check(request.drive, spec, request.placements, threads=request.threads)
     if is_driven:
         _check_driven(request)

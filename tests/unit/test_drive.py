@@ -46,11 +46,11 @@ def test_pingpong_is_driven_by_move_pages_unless_told_otherwise() -> None:
 
 
 def test_the_plan_is_recorded_with_the_keys_of_the_format() -> None:
-    recorded = plan(asked("forktree", {"churn": "none", "obstacles": "pinned:8,ksm:2"})).to_json()
+    recorded = plan(asked("forktree", {"churn": "none"})).to_json()
     assert recorded["driver"] == "move_pages"
     assert recorded["mover"]["batch"] == 512
     assert recorded["victims"]["count"] == 0
-    assert recorded["obstacles"] == {"pinned": 8, "ksm": 2}
+    assert plan(asked("pingpong", {"obstacles": "pinned:8,ksm:2"})).to_json()["obstacles"] == {"pinned": 8, "ksm": 2}
     assert recorded["family"] == {"depth": 3, "fanout": 2, "mover_at": "parent", "churn": ()}
     assert "drive" not in recorded
 
@@ -156,7 +156,6 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
     ("options", "told"),
     [
         ({"drive": {"driver": "autonuma", "batch": 8}}, "--batch is of movers"),
-        ({"workload": "forktree", "drive": {"driver": "autonuma", "mover_at": "child"}}, "--mover-at is of movers"),
         ({"drive": {"driver": "autonuma", "victims": 0}}, "--victims 0 leaves nobody"),
         ({"drive": {"driver": "autonuma"}, "threads": 2}, "--threads is of movers"),
         ({"drive": {"driver": "autonuma"}, "loops": 2}, "--loops are passes of movers"),
@@ -189,6 +188,17 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         ({"workload": "numa02", "drive": {"victims": 1}}, "--victims is an option of pingpong and forktree"),
         ({"workload": "numa02", "drive": {"verify": True}}, "--verify is an option of pingpong and forktree"),
         ({"workload": "forktree", "drive": {"churn": "fork,sleep"}}, "--churn cannot hold 'sleep'"),
+        ({"workload": "forktree", "drive": {"driver": "autonuma"}}, "driver autonuma is not of forktree"),
+        ({"workload": "forktree", "drive": {"victims": 2}}, "--victims 2 is of pingpong"),
+        ({"workload": "forktree", "drive": {"sharing": "shared"}}, "--sharing shared is of pingpong"),
+        ({"workload": "forktree", "drive": {"mover": "outside"}}, "--mover outside is of pingpong"),
+        ({"workload": "forktree", "drive": {"pages": "hugetlb"}}, "--pages hugetlb is of pingpong"),
+        ({"workload": "forktree", "drive": {"obstacles": "zero:1"}}, "--obstacles is of pingpong"),
+        ({"workload": "forktree", "mapping": "per-thread"}, "--mapping per-thread is for memset and pingpong"),
+        # 1 + 8 + 64 + 512.
+        ({"workload": "forktree", "drive": {"depth": 3, "fanout": 8}}, "a family of 585 processes is too large"),
+        ({"workload": "forktree", "drive": {"mover_at": "sibling", "fanout": 1}}, "an only child has no sibling"),
+        ({"workload": "forktree", "drive": {"mover_at": "sibling", "driver": "mbind"}}, "the caller's own memory"),
     ],
 )
 def test_what_does_not_belong_is_refused_by_its_name(options: dict[str, Any], told: str) -> None:
@@ -208,8 +218,14 @@ def test_the_bounds_of_a_score_and_a_bind_without_a_driver_stay_allowed() -> Non
     assert plan(asked("numa02", placements=("hard",))).placements == ("hard",)
 
 
+def test_obstacles_are_passed_on_as_they_were_asked_for() -> None:
+    made = plan(asked("pingpong", {"obstacles": "zero:3,pinned:8"}))
+    assert made.drive is not None
+    assert driving.options(made.drive)["--obstacles"] == "zero:3,pinned:8"
+
+
 def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
-    made = plan(asked("forktree", {"driver": "mbind", "strict": True, "verify": True, "obstacles": "zero:3"}))
+    made = plan(asked("forktree", {"driver": "mbind", "strict": True, "verify": True}))
     assert made.drive is not None
     assert driving.options(made.drive) == {
         "--driver": "mbind",
@@ -227,7 +243,6 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
         "--route": "ping-pong",
         "--retries": 10,
         "--batch": 512,
-        "--obstacles": "zero:3",
         "--depth": 3,
         "--fanout": 2,
         "--mover-at": "parent",
