@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
-# Those that store; what moves pages is in test_pingpong_here.py.
-NAMES = tuple(spec.name for spec in catalog.WORKLOADS if spec.name != "pingpong")
+# Those that store; what moves pages is in test_pingpong_here.py and test_forktree_here.py.
+NAMES = tuple(spec.name for spec in catalog.WORKLOADS if spec.name not in {"pingpong", "forktree"})
 SMALL = ("--nodes", "0", "--size", str(4 * MIB), "--threads", "2", "--loops", "3")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TIMEOUT_S = 60.0
