@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from numabench import process
-from numabench.workload import build
+from numabench.workload import build, catalog
 from numabench.workload.own import OwnWorkload
 
 if TYPE_CHECKING:
@@ -99,6 +99,13 @@ def finish(subject: OwnWorkload) -> None:
     while not subject.poll(0.5):
         assert time.monotonic() < deadline
     subject.release(deadline)
+
+
+def test_the_catalog_tells_the_programs_own_constants(program: Callable[..., str]) -> None:
+    spec = catalog.find("forktree")
+    (start,) = of(run(program(), *FAMILY, "--loops", "1")[1], "start")
+    assert start["processes"] == spec.processes
+    assert (start["published"]["size_bytes"], start["published"]["loops"]) == (spec.size_bytes, spec.loops)
 
 
 def test_every_process_does_all_that_was_asked_and_every_byte_of_each_is_right(program: Callable[..., str]) -> None:

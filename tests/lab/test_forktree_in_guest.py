@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numabench.lab.guest import Guest
 
 pytestmark = pytest.mark.lab
-SIZE = 2 << 20
+SIZE = 1 << 20
 PAGES = SIZE // 4096
 PROCESSES = 15
 FAMILY = f"--nodes 0,1 --start-node 0 --size {SIZE} --threads 1 --interval-ms 60000"

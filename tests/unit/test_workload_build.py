@@ -55,7 +55,7 @@ def test_other_flags_make_another_program(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("name", ["numa01", "numa01-thread-alloc", "numa02", "numa02-smt", "memset"])
+@pytest.mark.parametrize("name", ["numa01", "numa01-thread-alloc", "numa02", "numa02-smt", "memset", "forktree"])
 def test_every_workload_builds_without_warnings(cache: Path, compiler: str, name: str) -> None:
     require(compiler)
     assert "-Werror" in build.FLAGS
