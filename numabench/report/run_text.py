@@ -71,7 +71,7 @@ def _placement(page: Page, summary: Summary, placement: PlacementSummary) -> Non
         _convergence(page, placement)
     _memory(page, shown)
     _costs(page, placement, with_scans=not summary.run.planned.has_movers)
-    if placement.seconds_per_gib is not None and not summary.run.planned.has_movers:
+    if placement.seconds_per_gib is not None and summary.run.planned.victims is None:
         guest = " (guest time)" if summary.run.is_guest else ""
         page.item("time per GiB", spread_text(placement.seconds_per_gib, format_seconds) + f" per GiB stored{guest}", 2)
 
