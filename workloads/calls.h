@@ -22,7 +22,7 @@ static inline int node_id(const struct mover *mover, unsigned index)
 
 static inline size_t unit_of(const struct mover *mover, const void *address)
 {
-    return (size_t)((const char *)address - mover->base) / mover->drive->memory.unit_bytes;
+    return (size_t)((const char *)address - mover->base) >> mover->drive->memory.unit_shift;
 }
 
 #endif

@@ -102,6 +102,7 @@ static void settle_memory(struct process *process, struct drive *drive)
 
     memory->page_bytes = (size_t)numa_pagesize();
     memory->unit_bytes = pages_unit_bytes(drive->options->pages);
+    memory->unit_shift = (unsigned)__builtin_ctzll(memory->unit_bytes);
     memory->slice_bytes = process->options.size_bytes / process->slice_count;
     memory->slice_bytes -= memory->slice_bytes % memory->unit_bytes;
     if (!memory->slice_bytes)

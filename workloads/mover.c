@@ -106,19 +106,16 @@ void mover_prepare(struct mover *mover)
     find_units(mover);
 }
 
-static void add_moved(struct mover *mover, const struct pass *pass, size_t unit, int node)
+/* Most units of a call go the way of the one before. */
+static struct direction *way_of(struct mover *mover, const struct pass *pass, size_t unit, struct direction *last)
 {
-    int from = mover->known[unit];
+    int from = mover->known[unit], to = target_of(mover, unit);
 
-    if (from == node) {
-        mover->already++;
-        return;
-    }
-    mover->confirmed++;
-    mover->known[unit] = (short)node;
+    if (last && last->from == from && last->to == to)
+        return last;
     if (from < 0 || topology_index(mover->drive->topology, from) < 0)
         from = node_id(mover, pass->from);
-    mover_direction(mover, from, target_of(mover, unit))->pages++;
+    return mover_direction(mover, from, to);
 }
 
 static void add_status(struct mover *mover, size_t unit, int status)
@@ -137,17 +134,24 @@ static void add_status(struct mover *mover, size_t unit, int status)
  * may be the list that they came from; the end of that list. */
 static size_t account(struct mover *mover, const struct pass *pass, void **addresses, size_t count, size_t kept)
 {
+    struct direction *way = NULL;
+
     for (size_t i = 0; i < count; i++) {
         void *address = addresses[i];
         size_t unit = unit_of(mover, address);
         int status = mover->status[i];
 
-        if (is_there(mover, pass, unit, status)) {
-            add_moved(mover, pass, unit, status);
-            continue;
+        if (!is_there(mover, pass, unit, status)) {
+            add_status(mover, unit, status);
+            mover->again[kept++] = address;
+        } else if (mover->known[unit] == status) {
+            mover->already++;
+        } else {
+            way = way_of(mover, pass, unit, way);
+            way->pages++;
+            mover->confirmed++;
+            mover->known[unit] = (short)status;
         }
-        add_status(mover, unit, status);
-        mover->again[kept++] = address;
     }
     atomic_store_explicit(&mover->thread->stored_bytes, mover->confirmed * mover->drive->memory.unit_bytes,
                           memory_order_relaxed);

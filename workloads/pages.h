@@ -13,9 +13,10 @@ struct memory {
     char *base;
     size_t page_bytes;
     size_t unit_bytes;
-    size_t bytes;       /* of all slices */
-    size_t slice_bytes; /* of each */
-    size_t gap_bytes;   /* between two */
+    unsigned unit_shift; /* units are powers of two */
+    size_t bytes;        /* of all slices */
+    size_t slice_bytes;  /* of each */
+    size_t gap_bytes;    /* between two */
     size_t pages;
     size_t slice_pages;
 };
