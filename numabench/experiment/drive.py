@@ -163,12 +163,18 @@ def knobs(drive: Drive, topology: Topology, size_bytes: int, source: int, root: 
     if pages == THP and huge_pages.thp_enabled(root) == "never":
         wanted["thp_enabled"] = "madvise"
     if pages in LARGE_FOLIOS:
-        wanted[f"hugepages-{unit_bytes(pages) // KIB}kB"] = "madvise"
+        wanted |= _folio_knobs(unit_bytes(pages) // KIB, root)
     if pages == HUGETLB:
         wanted |= _hugetlb_knobs(topology, size_bytes, source)
     if "ksm" in drive.obstacles:
         wanted["ksm_run"] = "1"
     return wanted
+
+
+def _folio_knobs(size_kib: int, root: Root) -> dict[str, str]:
+    """Folios of that size and of none above it: a fault takes the largest that is on (mm/memory.c)."""
+    larger = [size for size in huge_pages.FOLIOS_KIB if size > size_kib and huge_pages.has_large_folios(root, size)]
+    return {f"hugepages-{size_kib}kB": "madvise", **{f"hugepages-{size}kB": "never" for size in larger}}
 
 
 def _hugetlb_knobs(topology: Topology, size_bytes: int, source: int) -> dict[str, str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.host.knobs import THP, shown
+from numabench.host.knobs import FOLIOS_KIB, THP, shown
 
 if TYPE_CHECKING:
     from numabench.host.root import Root
+
+
+__all__ = ["FOLIOS_KIB", "has_large_folios", "thp_enabled"]
 
 
 def thp_enabled(root: Root) -> str | None:

@@ -30,7 +30,7 @@ THP = "/sys/kernel/mm/transparent_hugepage"
 _NODES = "/sys/devices/system/node"
 # Pools of hugetlb pages, by node: node0-hugepages-2048kB.
 _POOL = re.compile(r"(?:hugetlb\.)?(node\d{1,5})-(hugepages-\d{1,10}kB)")
-_LARGE_FOLIOS_KIB = (16, 32, 64, 128, 256, 512, 1024)
+FOLIOS_KIB = (16, 32, 64, 128, 256, 512, 1024, 2048)
 _RUN_AS_ROOT = "run as root, or pass --no-tune"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -91,7 +91,7 @@ KNOBS = (
             f"where folios of {size_kib} KiB are used",
             is_settable=True,
         )
-        for size_kib in _LARGE_FOLIOS_KIB
+        for size_kib in FOLIOS_KIB
     ),
     Knob("thp.defrag", "thp_defrag", (f"{THP}/defrag",), "whether a fault waits for compaction"),
     Knob("thp.khugepaged_defrag", "khugepaged_defrag", (f"{THP}/khugepaged/defrag",), "whether khugepaged compacts"),

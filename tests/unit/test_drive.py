@@ -265,7 +265,12 @@ def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> N
     assert knobs(pages="thp") == {}
     (thp / "enabled").write_text("always madvise [never]\n")
     assert knobs(pages="thp") == {"thp_enabled": "madvise"}
-    assert knobs(pages="64k") == {"hugepages-64kB": "madvise"}
+    for size_kib in (32, 64, 128, 2048):
+        (thp / f"hugepages-{size_kib}kB").mkdir()
+        (thp / f"hugepages-{size_kib}kB" / "enabled").write_text("always inherit madvise [never]\n")
+    # The kernel takes the largest that is on.
+    off = {"hugepages-128kB": "never", "hugepages-2048kB": "never"}
+    assert knobs(pages="64k") == {"hugepages-64kB": "madvise", **off}
     assert knobs(obstacles="ksm:8") == {"ksm_run": "1"}
     # 256 MiB are 128 huge pages; 10 of the pool's 30 are free.
     pool = replace(node(0, (0,)), huge_pages=(HugePages(2 * MIB, 30, 10),))
