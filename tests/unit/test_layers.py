@@ -17,6 +17,7 @@ LAYERS = (
     ("cli",),
     ("lab",),
     ("report", "frames"),
+    ("comparison",),
     ("analysis",),
     ("experiment",),
     ("observe",),
@@ -35,17 +36,18 @@ SAME_ROW = {("units", "errors"), ("idset", "errors")}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # The package itself and its `python -m`: the one imports frames when asked, the other cli.
 OUTSIDE = {"__init__", "__main__"}
-HEAVY = {"pandas", "matplotlib", "numpy"}
+HEAVY = {"pandas", "matplotlib", "numpy", "scipy"}
 # What analysis may import of others: values and arithmetic. No clock, no file, no machine, no other program.
-PURE = {"__future__", "collections", "dataclasses", "itertools", "math", "numpy", "statistics", "typing"}
+PURE = {"__future__", "collections", "dataclasses", "itertools", "math", "numpy", "scipy", "statistics", "typing"}
 # Of perf it takes the recorded columns, and the table of symbols.
-PURE_OWN = {"analysis", "record", "perf", "errors", "units", "idset"}
+PURE_OWN = {"analysis", "comparison", "record", "perf", "errors", "units", "idset"}
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
 # A user who asks for help waits for none of these (modules are meant with what is below them).
 NOT_FOR_HELP = (
     "numpy",
     "pandas",
     "matplotlib",
+    "scipy",
     "sh",
     "cffi",
     "_cffi_backend",
@@ -59,6 +61,7 @@ NOT_FOR_HELP = (
     "numabench.frames",
     "numabench.store",
     "numabench.analysis",
+    "numabench.comparison",
     "numabench.experiment",
     "numabench.host",
     "numabench.workload",
@@ -112,7 +115,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_used(path: Path) -> No
     assert not at_once & HEAVY
 
 
-ANALYSIS = [path for path in SOURCES if path.is_relative_to(PACKAGE / "analysis")]
+ANALYSIS = [path for path in SOURCES if path.relative_to(PACKAGE).parts[0] in {"analysis", "comparison"}]
 
 
 @pytest.mark.parametrize("path", ANALYSIS, ids=lambda path: path.name)

@@ -1,0 +1,1 @@
+"""Two sides compared: whether they may be, their figures, phases and locks, and call trees. Pure, as analysis is."""
