@@ -359,7 +359,8 @@ class PageCensus:
 class Snapshot:
     """The kernel's counters at one moment; what a kernel lacks is absent.
 
-    `cpu_stalled_us` is for how long some task had waited for a CPU (Documentation/accounting/psi.rst).
+    `cpu_stalled_us` is for how long some task had waited for a CPU (Documentation/accounting/psi.rst); `lock_events`
+    are those of rw-semaphores, which only kernels with CONFIG_LOCK_EVENT_COUNTS count.
     """
 
     t_ns: int
@@ -370,6 +371,7 @@ class Snapshot:
     pressure: dict[str, Any]
     loadavg: tuple[float, ...]
     cpu_stalled_us: int | None
+    lock_events: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -481,6 +483,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class BootTurn:
+    """A run's turn among the boots of one command: the `turn`th `of` all, whose runs' names begin with `series`.
+
+    `kernel` is the guest's kernel by its name in the cache, and what was added to its command line.
+    """
+
+    series: str
+    turn: int
+    of: int
+    kernel: str
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a run ended: `complete`, `interrupted`, `failed`, `killed` where it could not say, or `running` still."""
 
@@ -514,6 +529,7 @@ class Run:
     notes: tuple[Note, ...]
     trials: tuple[Trial, ...]
     ending: Ending
+    boot: BootTurn | None = None
 
     @property
     def complete(self) -> bool:

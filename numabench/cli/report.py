@@ -73,7 +73,7 @@ def show_sweep(sweep: Sweep, view: SweepView) -> None:
     elif str(view.csv) != "-":
         from numabench.report.sweep_text import render
 
-        _print(render(summary, colour=_has_colour()))
+        print_text(render(summary, colour=has_colour()))
     if view.csv is not None:
         from numabench.cli import recordings
         from numabench.report import sweep_csv
@@ -101,7 +101,7 @@ def show(run: Run, *, as_json: bool = False, png: Path | None = None) -> None:
     else:
         from numabench.report.run_text import render
 
-        _print(render(run, colour=_has_colour(), observations=observations))
+        print_text(render(run, colour=has_colour(), observations=observations))
     if png is not None:
         from numabench.report.run_png import draw
 
@@ -109,14 +109,14 @@ def show(run: Run, *, as_json: bool = False, png: Path | None = None) -> None:
             print(f"picture: {path}", file=sys.stderr)
 
 
-def _has_colour() -> bool:
+def has_colour() -> bool:
     """Colour is for terminals, and for those who do not decline it (https://no-color.org)."""
     import os
 
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
     """Print also where stdout's encoding has no block characters."""
     encoding = sys.stdout.encoding or "ascii"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

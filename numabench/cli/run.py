@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.main
 
+from numabench.cli.boots import as_option, from_option, run_boots, show_boots
 from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, UsageError
 from numabench.units import parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numabench.experiment.plan import Request
     from numabench.experiment.progress import Progress
     from numabench.experiment.run import Observation
     from numabench.host.topology import Topology
+    from numabench.record import BootTurn
     from numabench.store import Run
 
 DEFAULT_RESULTS = Path("results")
@@ -152,15 +158,23 @@ def run(
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the report's pictures there, too.")] = None,
     native: Annotated[bool, typer.Option("--native", help="Run on this machine or not at all.")] = False,
     lab: Annotated[bool, typer.Option("--lab", help="Run in a guest, even where this machine would do.")] = False,
-    kernel: Annotated[str | None, typer.Option(help="The guest's kernel: see `numabench lab kernel list`.")] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(help="The guest's kernel: see `numabench lab kernel list`. Several take turns, boot by boot."),
+    ] = None,
+    boots: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Run in so many guests of each kernel, one after the other.")
+    ] = None,
     cpus_per_node: Annotated[int, typer.Option(min=1, max=64, help="CPUs of each node of a guest.")] = 1,
     memory_per_node: Annotated[str | None, typer.Option(help="Memory of each node of a guest. [default: 1G]")] = None,
     run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
+    boot: Annotated[str | None, typer.Option(hidden=True)] = None,
     asked: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a workload on NUMA nodes and report how many pages the kernel migrated, how fast, and where to.
 
-    With fewer memory nodes than asked for, the same run takes place in an emulated guest that has them.
+    With fewer memory nodes than asked for, the same run takes place in an emulated guest that has them. With `--boots`,
+    or with two kernels, each boot leaves a run of its own, and two kernels are compared at the end.
     """
     options = dict(locals())
     import json
@@ -170,20 +184,31 @@ def run(
 
     argv = ("numabench", *sys.argv[1:]) if asked is None else tuple(json.loads(asked))
     request = request_from(options, argv=argv, foreign=_is_foreign(target))
-    guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
+    kernels = tuple(kernel or ())
+    guest = GuestWish(
+        kernels[0] if kernels else None, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node)
+    )
     if native and lab:
         raise UsageError("--native and --lab exclude each other", "leave both out to have the machine decide")
-    if native and guest != GuestWish():
-        raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "leave out --native")
+    has_boots = boots is not None or len(kernels) > 1
+    if native and (guest != GuestWish() or has_boots):
+        raise UsageError(
+            "--kernel, --boots, --cpus-per-node and --memory-per-node are of a guest", "leave out --native"
+        )
     topology = host_topology.read()
     progress = StderrProgress()
     try:
         if lab or (not native and needs_guest(request, topology, progress)):
-            path = _run_in_guest(request, results, run_id, guest, progress)
-        elif guest != GuestWish() and not native:
-            raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
+            if has_boots:
+                show_boots(run_boots(request, results, kernels, boots or 1, guest, progress), progress)
+                return
+            path = run_in_one_guest(request, results, run_id, guest, progress)
+        elif (guest != GuestWish() or has_boots) and not native:
+            raise UsageError(
+                "--kernel, --boots, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one"
+            )
         else:
-            path = run_here(request, results, run_id, topology, progress)
+            path = run_here(request, results, run_id, topology, progress, boot=from_option(boot))
     finally:
         progress.clear()
     if asked is None:
@@ -193,6 +218,22 @@ def run(
 def _is_foreign(target: list[str]) -> bool:
     """Whether the words stand behind `--`: then they are a program of the user's own."""
     return "--" in sys.argv and sys.argv[sys.argv.index("--") + 1 :] == target
+
+
+@functools.cache
+def run_command() -> Any:
+    """The command line of `numabench run`, as click has it."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command("run")(run)
+    return typer.main.get_command(app)
+
+
+def request_of(argv: Sequence[str]) -> Request:
+    """What the words of a `numabench run` ask for. Raises click's and our own usage errors, as that command does."""
+    from numabench.cli.request import request_from
+
+    context = run_command().make_context("numabench run", list(argv[1:]))
+    return request_from(context.params, argv=("numabench", *argv))
 
 
 def needs_guest(request: Request, topology: Topology, progress: Progress) -> bool:
@@ -219,10 +260,11 @@ def run_here(
     progress: Progress,
     *,
     who: dict[str, Any] | None = None,
+    boot: BootTurn | None = None,
 ) -> Path:
-    """Plan and run a request on this machine; the run's directory. `who` is its identity where that was asked before.
+    """Plan and run a request on this machine; the run's directory.
 
-    Raises what `make_plan` and `run_plan` do.
+    `who` is its identity where that was asked before, `boot` its turn among the boots of one command. Raises what `make_plan` and `run_plan` do.
     """
     from numabench import store
     from numabench.experiment.plan import make_plan
@@ -239,7 +281,7 @@ def run_here(
     for text in plan.scaled:
         progress.say(f"note: {text}")
     chosen_id = run_id or store.new_run_id(plan.name)
-    return run_plan(plan, results, chosen_id, topology=topology, who=who, progress=progress, observe=observe)
+    return run_plan(plan, results, chosen_id, topology=topology, who=who, progress=progress, observe=observe, boot=boot)
 
 
 def _observation(request: Request, progress: Progress, *, emulated: bool) -> Observation:
@@ -256,10 +298,19 @@ def _observation(request: Request, progress: Progress, *, emulated: bool) -> Obs
     return Observation(choice, kallsyms, found.perf_version)
 
 
-def _run_in_guest(
-    request: Request, results: Path, run_id: str | None, guest: GuestWish, progress: StderrProgress
+def run_in_one_guest(
+    request: Request,
+    results: Path,
+    run_id: str | None,
+    guest: GuestWish,
+    progress: StderrProgress,
+    *,
+    boot: BootTurn | None = None,
 ) -> Path:
-    """Run the same command line in a guest; only its result directory comes back."""
+    """Run the same command line in a guest; only its result directory comes back.
+
+    `boot` is its turn among several.
+    """
     import json
 
     from numabench import store
@@ -272,8 +323,8 @@ def _run_in_guest(
         build.build(catalog.find(request.workload).name)
     chosen_id = run_id or store.new_run_id(request.name)
     store.check_writable(results)
-    mark = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    own, rest = sys.argv[1:mark], sys.argv[mark:]
+    mark = request.argv.index("--") if "--" in request.argv else len(request.argv)
+    own, rest = request.argv[1:mark], request.argv[mark:]
     added = [
         "--native",
         "--run-id",
@@ -282,6 +333,7 @@ def _run_in_guest(
         str(results.resolve()),
         "--asked",
         json.dumps(request.argv),
+        *(() if boot is None else ("--boot", as_option(boot))),
     ]
     passes = request.observe_repeats * (len(request.observe) + 1) if request.observe else 0
     trials = len(request.placements) * (request.repeats + request.warmup + passes)
@@ -305,12 +357,12 @@ def _run_in_guest(
     return path
 
 
-def _without_guest_options(own: list[str]) -> list[str]:
+def _without_guest_options(own: Sequence[str]) -> list[str]:
     """A command line without the options that are of the guest and mean nothing inside it."""
     kept, words = [], iter(own)
     for word in words:
         name, equals, _ = word.partition("=")
-        if name in {"--kernel", "--cpus-per-node", "--memory-per-node"}:
+        if name in {"--kernel", "--boots", "--cpus-per-node", "--memory-per-node"}:
             if not equals:
                 next(words, None)
         elif word != "--lab":

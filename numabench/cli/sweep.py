@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003  typer reads it
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import typer.main
 
 from numabench.cli import report
 from numabench.cli.progress import StderrProgress
-from numabench.cli.request import request_from
 from numabench.cli.run import (
     DEFAULT_RESULTS,
     GUEST_SILENCE_S,
@@ -22,7 +19,8 @@ from numabench.cli.run import (
     TRIAL_EXTRA_S,
     GuestWish,
     needs_guest,
-    run,
+    request_of,
+    run_command,
     run_here,
 )
 from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, CannotRun, UsageError
@@ -145,7 +143,7 @@ def _begin(
         # Each pair names its nodes: what was asked for says of which nodes all pairs are.
         same = matrix.without(same, "--nodes")
     cells = matrix.cells(workload, axes, same)
-    requests = [_request(cell.argv) for cell in cells]
+    requests = [request_of(cell.argv) for cell in cells]
     guest = _guest(requests, topology, where, progress)
     chosen = random.SystemRandom().randrange(_SEED_LIMIT) if seed is None else seed
     _build(workload)
@@ -162,25 +160,11 @@ def _begin(
     return path
 
 
-@functools.cache
-def _run_command() -> Any:
-    """The command line of `numabench run`, as click has it."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command("run")(run)
-    return typer.main.get_command(app)
-
-
-def _request(argv: Sequence[str]) -> Request:
-    """What the words of a `numabench run` ask for. Raises click's and our own usage errors, as that command does."""
-    context = _run_command().make_context("numabench run", list(argv[1:]))
-    return request_from(context.params, argv=("numabench", *argv))
-
-
 def _options(words: Sequence[str]) -> tuple[str, list[tuple[str, str | None]]]:
     """The workload, and the options that are meant for its runs, each with its value."""
     if "--" in sys.argv:
         raise UsageError("a program of your own has no options to sweep over", "take one of `numabench workloads`")
-    flags = {name for option in _run_command().params if getattr(option, "is_flag", False) for name in option.opts}
+    flags = {name for option in run_command().params if getattr(option, "is_flag", False) for name in option.opts}
     workloads: list[str] = []
     options: list[tuple[str, str | None]] = []
     left = iter(words)
@@ -206,7 +190,7 @@ def _pairs(
     from numabench.experiment import matrix, plan
     from numabench.experiment.drive_request import ONE_WAY
 
-    first = _request(matrix.cells(workload, axes, same)[0].argv)
+    first = request_of(matrix.cells(workload, axes, same)[0].argv)
     if "--start-node" in same or any(axis.name == "start-node" for axis in axes):
         raise UsageError("--pairs and --start-node exclude each other", "a pair begins on its source")
     if text != matrix.ALL_PAIRS:
@@ -270,7 +254,7 @@ def _go_on(path: Path, progress: Progress, *, inside: bool) -> None:
     who = identity()
 
     def run_unit(argv: tuple[str, ...], results_dir: Path, run_id: str, progress: Progress) -> None:
-        run_here(_request(argv), results_dir, run_id, host_topology.read(), progress, who=who)
+        run_here(request_of(argv), results_dir, run_id, host_topology.read(), progress, who=who)
 
     run_sweep(path, run_unit, progress, who=who)
 

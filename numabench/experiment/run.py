@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numabench.experiment.progress import Progress
     from numabench.host.topology import Topology
     from numabench.observe.recipes import Choice, Remark
+    from numabench.record import BootTurn
     from numabench.workload.subject import Subject
 
 
@@ -50,13 +51,15 @@ def run_plan(
     who: dict[str, Any],
     progress: Progress,
     observe: Observation | None = None,
+    boot: BootTurn | None = None,
     root: Root = LIVE,
 ) -> Path:
     """Run every trial of a plan and return the result directory, `results_dir/run_id`.
 
-    `who` is the machine's `host.identity.identity()`, `observe` what the plan's passes attach. The directory holds
-    every whole trial at any moment; knobs are back to what they were when this returns or raises. Raises `ResultError`
-    for a directory that cannot be written, `CannotRun` where something is found missing.
+    `who` is the machine's `host.identity.identity()`, `observe` what the plan's passes attach, `boot` the run's turn
+    where it is one of several boots. The directory holds every whole trial at any moment; knobs are back to what they
+    were when this returns or raises. Raises `ResultError` for a directory that cannot be written, `CannotRun` where
+    something is found missing.
     """
     subjects = _subjects(plan, topology, root)
     writer = store.create(results_dir, run_id)
@@ -69,7 +72,9 @@ def run_plan(
         with applied, libnuma.kept_from_balancing():
             remarks = observe.choice.remarks if observe else ()
             writer.write_run(
-                _run_record(plan, run_id, topology=topology, who=who, applied=applied, remarks=remarks, root=root)
+                _run_record(
+                    plan, run_id, topology=topology, who=who, applied=applied, remarks=remarks, boot=boot, root=root
+                )
             )
             for index, (subject, (placement, role)) in enumerate(zip(subjects, plan.order, strict=True), 1):
                 progress.say(f"trial {index}/{len(plan.order)}: {plan.name} {placement}{_role(role)}")
@@ -133,6 +138,7 @@ def _run_record(
     who: dict[str, Any],
     applied: knobs.Applied,
     remarks: Sequence[Remark],
+    boot: BootTurn | None,
     root: Root,
 ) -> dict[str, Any]:
     return {
@@ -150,6 +156,7 @@ def _run_record(
         "knobs": [write.to_json() for write in applied.writes],
         "notes": [{"code": "scaled", "message": text, "remedy": _scaled_remedy(plan)} for text in plan.scaled]
         + [asdict(remark) for remark in remarks],
+        "boot": None if boot is None else asdict(boot),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the kernel counts: /proc/vmstat, each node's numastat and vmstat, interrupts, balancing's numbers per process.
+"""What the kernel counts: vmstat, each node's numastat and vmstat, interrupts, lock events, and balancing's numbers.
 
 A snapshot is plain data, as run directories keep it (docs/result-format.md). What a kernel lacks is absent, never zero.
 """
@@ -21,6 +21,10 @@ INTERRUPTS = ("TLB", "CAL", "RES")
 PRESSURES = ("cpu", "memory", "io")
 # Of /proc/PID/task/TID/sched, what adds up over the threads of a process.
 _THREAD_SUMS = ("numa_pages_migrated", "total_numa_faults")
+# Each file has one number (kernel/locking/lock_events.c); only kernels with CONFIG_LOCK_EVENT_COUNTS have them.
+_LOCK_EVENTS = "/sys/kernel/debug/lock_event_counts"
+# Of its files, what a semaphore's slow paths count (kernel/locking/lock_events_list.h).
+_RWSEM = "rwsem_"
 _SCAN_SEQ = "mm->numa_scan_seq"
 _FAULTS = "numa_faults"
 
@@ -41,6 +45,9 @@ def snapshot(root: Root, nodes: Iterable[int], pids: Iterable[int]) -> dict[str,
     }
     if load:
         found["loadavg"] = [float(number) for number in load.split()[:3]]
+    lock_events = _lock_events(root)
+    if lock_events:
+        found["lock_events"] = lock_events
     return found
 
 
@@ -111,6 +118,16 @@ def _interrupts(text: str | None) -> dict[str, int]:
         name, _, rest = line.strip().partition(":")
         if name in INTERRUPTS:
             found[name] = sum(int(word) for word in rest.split() if word.isdecimal())
+    return found
+
+
+def _lock_events(root: Root) -> dict[str, int]:
+    """The events of rw-semaphores' slow paths by name, of all CPUs; empty where the kernel does not count them."""
+    found = {}
+    for name in root.names(_LOCK_EVENTS):
+        text = root.read_or_none(f"{_LOCK_EVENTS}/{name}") if name.startswith(_RWSEM) else None
+        if text is not None and text.strip().isdecimal():
+            found[name] = int(text)
     return found
 
 

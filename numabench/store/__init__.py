@@ -7,9 +7,9 @@ from numabench.record import Run
 from numabench.store.files import KIND, RUN_FILE, SCHEMA_VERSION, SWEEP_FILE, UNITS
 from numabench.store.listing import iterate
 from numabench.store.living import alone, held
-from numabench.store.reading import find, load
+from numabench.store.reading import find, find_all, load, read_note
 from numabench.store.sweeps import create_sweep, is_sweep, load_sweep, read_plan, set_aside, write_outcome
-from numabench.store.writing import RunWriter, check_writable, create, new_run_id
+from numabench.store.writing import RunWriter, check_writable, create, hide, new_run_id, write_note
 
 __all__ = [
     "KIND",
@@ -24,13 +24,17 @@ __all__ = [
     "create",
     "create_sweep",
     "find",
+    "find_all",
     "held",
+    "hide",
     "is_sweep",
     "iterate",
     "load",
     "load_sweep",
     "new_run_id",
+    "read_note",
     "read_plan",
     "set_aside",
+    "write_note",
     "write_outcome",
 ]

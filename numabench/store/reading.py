@@ -10,6 +10,7 @@ from numabench.fields import DAMAGED, Fields, parse
 from numabench.record import (
     KILLED,
     RUNNING,
+    BootTurn,
     Ending,
     FamilyPlan,
     KnobRestore,
@@ -27,6 +28,8 @@ from numabench.store.files import END_FILE, KIND, RUN_FILE, SCHEMA_VERSION, SWEE
 from numabench.store.living import is_locked
 from numabench.store.trials import read_bytes, read_trial
 
+# What a run's name ends with that is one of several boots (lab.boots).
+_BOOT = re.compile(r"(?<=-b)\d+$")
 _TRIAL_NAME = re.compile(r"\d{4,}")
 
 
@@ -64,6 +67,7 @@ def load(path: Path | str) -> Run:
         notes=tuple(Note(**note.strings("code message remedy")) for note in run.rows("notes")),
         trials=trials,
         ending=ending,
+        boot=_read_boot(run.optional_object("boot")),
     )
 
 
@@ -93,6 +97,28 @@ def find(results_dir: Path, word: str, *, having: tuple[str, ...] = (RUN_FILE,))
     raise ResultError(
         f"there is no {what} {word!a}, neither as a path nor in {results_dir}", "`numabench list` shows what there is"
     )
+
+
+def find_all(results_dir: Path, word: str) -> tuple[Path, ...]:
+    """All runs that a word means, oldest first: a path, every run whose name begins so, or `last`.
+
+    Where the last run is one of several boots of one command, `last` means all of these. Raises `ResultError` where
+    there is none.
+    """
+    direct = Path(word)
+    if word not in {"", "last"} and direct.is_dir():
+        return (direct,)
+    names = _names(results_dir, (RUN_FILE,))
+    beginning = _BOOT.sub("", names[-1]) if word == "last" and names else word
+    found = [name for name in names if beginning and name.startswith(beginning)]
+    if not found:
+        return (find(results_dir, word),)
+    return tuple(results_dir / name for name in ([word] if word in found else found))
+
+
+def read_note(directory: Path, name: str) -> Fields:
+    """What `write_note` wrote. Raises `ResultError` where it is missing or cut."""
+    return parse(directory / name, read_bytes(directory / name))
 
 
 def _names(results_dir: Path, having: tuple[str, ...]) -> list[str]:
@@ -134,6 +160,12 @@ def check_version(record: Fields) -> None:
         )
     if version < 1:
         record.wrong("schema_version", "a schema version")
+
+
+def _read_boot(boot: Fields | None) -> BootTurn | None:
+    if boot is None:
+        return None
+    return BootTurn(boot.text("series"), boot.count("turn"), boot.count("of"), boot.text("kernel"))
 
 
 def _read_plan(plan: Fields) -> Plan:

@@ -168,6 +168,7 @@ def _read_snapshot(snapshot: Fields | None) -> Snapshot | None:
         pressure=snapshot.object("pressure").fields,
         loadavg=snapshot.numbers("loadavg"),
         cpu_stalled_us=snapshot.object("pressure").object("cpu").object("some").optional_count("total_us"),
+        lock_events=snapshot.counts("lock_events"),
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+_ASIDE = ".aside-"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _PROBE_BYTES = 1 << 20
 # Directories on 9p and some FUSE file systems cannot be fsynced; their rename is as durable as they make it.
@@ -73,6 +74,22 @@ def create(results_dir: Path, run_id: str) -> RunWriter:
     except OSError as error:
         refuse(path, error)
     return RunWriter(path, take_lock(path / LOCK_FILE))
+
+
+def write_note(directory: Path, name: str, values: dict[str, Any]) -> None:
+    """Write what a directory of runs is about, making the directory where it is not there. Raises `ResultError`."""
+    check_writable(directory)
+    replace(directory / name, values)
+
+
+def hide(path: Path) -> None:
+    """Put a run's directory aside under a hidden name, so that one of its name can be made. Raises `ResultError`."""
+    try:
+        earlier = sum(entry.name.endswith(f"-{path.name}") for entry in path.parent.glob(f"{_ASIDE}*"))
+        path.rename(path.parent / f"{_ASIDE}{earlier + 1}-{path.name}")
+        fsync_directory(path.parent)
+    except OSError as error:
+        refuse(path, error)
 
 
 class RunWriter:

@@ -145,3 +145,11 @@ def test_a_difference_has_the_shape_of_what_both_have() -> None:
         "vmstat": {"a": 3},
         "nodes": {"0": {"numastat": {"hit": -3}}},
     }
+
+
+def test_lock_events_are_those_of_semaphores_and_absent_where_the_kernel_counts_none(tmp_path: Path) -> None:
+    assert "lock_events" not in counters.snapshot(Root(tmp_path), [], [])
+    for name, text in (("rwsem_opt_lock", "28420\n"), ("rwsem_rlock", "0\n"), ("pv_wait_node", "7\n")):
+        write(tmp_path, f"/sys/kernel/debug/lock_event_counts/{name}", text)
+    write(tmp_path, "/sys/kernel/debug/lock_event_counts/.reset_counts", "0\n")
+    assert counters.snapshot(Root(tmp_path), [], [])["lock_events"] == {"rwsem_opt_lock": 28420, "rwsem_rlock": 0}
