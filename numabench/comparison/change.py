@@ -34,9 +34,10 @@ class MetricChange:
 
     A boot without a value has an empty tuple, and does not count where boots are counted. `ratio` is the median of B's
     boots' medians by that of A's (None where A's is not above 0 or there is none), `ci95` an interval of it
-    (hierarchical bootstrap; None below two boots a side), `approximate_ci` whether that is below five boots a side. `p`
-    is of Welch's test, with a trend over the boots, of the logarithms of the boots' medians (of the medians themselves
-    where one is not above 0), `q` after Benjamini-Hochberg over all that was compared; None where nothing was tested.
+    (hierarchical bootstrap; None below two boots a side), `approximate_ci` whether that is too narrow: below five boots
+    a side, or where these did not take turns. `p` is of Welch's test, with a trend over the boots, of the logarithms of
+    the boots' medians (of the medians themselves where one is not above 0), `q` after Benjamini-Hochberg over all that
+    was compared; None where nothing was tested.
     `smallest_ratio` is the smallest change, as a ratio above 1, that this data would have shown in 80 of 100 cases,
     were it alone. `bimodal` says that the values of a side fall into two groups. `not comparable` is what one side does
     not have, or what not all of its trials came to.

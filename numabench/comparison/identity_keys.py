@@ -133,7 +133,7 @@ def _pages(run: Run) -> str:
     if run.planned.mover is not None:
         return run.planned.mover.pages
     asked, enabled = _text(run.plan.get("thp")) or "default", _thp_enabled(run)
-    if run.workload == "foreign" or not enabled:
+    if run.plan.get("command") or not enabled:
         # What the program asks for is its own affair.
         return f"thp {enabled}" if enabled else ""
     is_huge = asked != "never" if enabled == "always" else enabled == "madvise" and asked == "always"

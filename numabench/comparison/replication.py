@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FDR = 0.05
 # Below so many boots a side the bootstrap's interval is too narrow.
 FULL_CI_BOOTS = 5
+# Boots whose order makes a change so much harder to find did not take turns: the bootstrap knows of no drift.
+OUT_OF_TURN = 1.2
 # Nothing here is repeatable to less than a thousandth: boots that are all alike are taken to spread by so much.
 _LEAST_SPREAD = 1e-3
 
@@ -70,13 +72,15 @@ def compare(
     by_name = [{(placement, metric.name): found for (placement, metric), found in each.items()} for each in filled]
     runs_a, runs_b = _by_boot(a, by_name[: len(a.runs)]), _by_boot(b, by_name[len(a.runs) :])
     places = boot_places(a, b)
+    inflation = order_inflation(a, b)
+    takes_turns = inflation is None or inflation < OUT_OF_TURN
     tested = []
     for key, metric in metrics.items():
         boots = tuple(
             tuple(tuple(value for run in boot for value in run.get(key, ())) for boot in side)
             for side in (runs_a, runs_b)
         )
-        change = _describe(metric, key[0], boots[0], boots[1], resamples)
+        change = _describe(metric, key[0], boots[0], boots[1], resamples, takes_turns=takes_turns)
         tested.append(_test(change, places, fdr, is_fair=key not in unreached))
     return _judged(tested, fdr)
 
@@ -125,7 +129,7 @@ def _medians(boots: Boots) -> list[float]:
     return [statistics.median(boot) for boot in boots if boot]
 
 
-def _describe(metric: Metric, placement: str, a: Boots, b: Boots, resamples: int) -> MetricChange:
+def _describe(metric: Metric, placement: str, a: Boots, b: Boots, resamples: int, *, takes_turns: bool) -> MetricChange:
     """What a change is, without a test."""
     medians_a, medians_b = _medians(a), _medians(b)
     median_a = statistics.median(medians_a) if medians_a else None
@@ -143,7 +147,7 @@ def _describe(metric: Metric, placement: str, a: Boots, b: Boots, resamples: int
         median_b=median_b,
         ratio=None if not median_a or median_a < 0 or median_b is None else median_b / median_a,
         ci95=interval,
-        approximate_ci=interval is not None and fewest < FULL_CI_BOOTS,
+        approximate_ci=interval is not None and not (takes_turns and fewest >= FULL_CI_BOOTS),
         p=None,
         q=None,
         smallest_ratio=None,

@@ -178,6 +178,16 @@ def test_boots_out_of_turn_are_told_by_their_price() -> None:
     assert order_inflation(*sides("AB")) is None
 
 
+def test_an_interval_is_only_approximate_below_five_boots_and_where_boots_took_no_turns() -> None:
+    def is_approximate(letters: str) -> bool:
+        values = [[100.0 + boot] for boot in range(len(letters) // 2)]
+        return change(values, values, letters=letters).approximate_ci
+
+    assert not is_approximate("ABBAABBAAB")
+    assert is_approximate("ABBAABBA")
+    assert is_approximate("AAAAABBBBB")
+
+
 def share_found(setting: Setting, comparisons: int, factor: float = 1.0) -> tuple[float, float]:
     """In how many comparisons of simulated boots a change is found, and in how many Welch's test of all values does."""
     draws = np.random.default_rng([11, *repr(setting).encode()])
