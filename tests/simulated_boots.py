@@ -31,7 +31,11 @@ PLACEMENT = "default"
 
 @dataclass(frozen=True)
 class Setting:
-    """How boots are laid out and what they are like: `noise` is normal, t3 (heavy tails), bimodal or rare-mode."""
+    """How boots are laid out and what they are like.
+
+    `noise` is normal, t3 (heavy tails), bimodal (half of the boots are 5 % off), rare mode (a fifth are), or walk
+    (normal and a random walk, by 4 % from the first boot to the last).
+    """
 
     boots: int
     values: int
@@ -92,6 +96,8 @@ def _between(noise: str, shape: tuple[int, int], draws: Generator) -> NDArray[np
     if noise in {"bimodal", "rare mode"}:
         share = 0.5 if noise == "bimodal" else 0.2
         return draws.normal(0, BETWEEN / 3, shape) + 0.05 * (draws.random(shape) < share)
+    if noise == "walk":
+        return draws.normal(0, BETWEEN, shape) + np.cumsum(draws.normal(0, 0.04 / np.sqrt(shape[1]), shape), axis=1)
     assert noise == "normal"
     return draws.normal(0, BETWEEN, shape)
 

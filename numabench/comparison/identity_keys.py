@@ -70,6 +70,10 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _size(value: Any) -> str:
+    return format_bytes(value) if isinstance(value, int) else ""
+
+
 def _object(fields: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = fields.get(key)
     return found if isinstance(found, dict) else {}
@@ -101,11 +105,11 @@ def _machine(run: Run) -> dict[str, str]:
         "microcode": _text(cpu.get("microcode")),
         "CPUs": _text(machine.cpu_count or ""),
         PAGE_SIZE: format_bytes(run.page_bytes),
-        "huge page size": format_bytes(run.huge_page_bytes) if run.huge_page_bytes else "",
+        "huge page size": _size(run.huge_page_bytes or None),
         "transparent huge pages": _thp_enabled(run),
         PAGES: _pages(run),
         **_topology(_object(run.identity, "topology")),
-        "swap": format_bytes(run.identity.get("swap_total_bytes") or 0),
+        "swap": _size(run.identity.get("swap_total_bytes")),
     }
 
 

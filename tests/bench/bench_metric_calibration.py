@@ -47,6 +47,9 @@ OTHERS = (
     Setting(5, 3, "blocked", drift=0.04),
     Setting(3, 5, "blocked", drift=0.04),
     Setting(10, 3, "blocked", drift=0.04),
+    Setting(5, 3, noise="walk"),
+    Setting(5, 3, "blocked", noise="walk"),
+    Setting(10, 3, "blocked", noise="walk"),
 )
 FOUND = {"grown", "shrunk"}
 RESAMPLES = 1000

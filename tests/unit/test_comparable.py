@@ -214,6 +214,12 @@ def test_what_an_older_version_did_not_write_forbids_nothing(runs: Runs) -> None
     )
 
 
+def test_an_identity_that_is_not_what_it_should_be_is_told_as_it_is(runs: Runs) -> None:
+    odd = runs.numa02(swap_total_bytes="much", machine_id_hash=7, python=None)
+    odd.identity["topology"] = {"nodes": [3, {"id": None, "cpus": [], "size_bytes": "many"}], "distances": None}
+    assert {each.key for each in between(runs.numa02(), odd)} == {"machine", "nodes", "node memory", "distances"}
+
+
 def test_placements_in_common_are_enough(runs: Runs) -> None:
     one = runs.numa02(plan={"placements": ["default", "hard"]})
     assert forbidden(one, runs.numa02()) == []
