@@ -38,7 +38,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 OUTSIDE = {"__init__", "__main__"}
 HEAVY = {"pandas", "matplotlib", "numpy", "scipy"}
 # What analysis may import of others: values and arithmetic. No clock, no file, no machine, no other program.
-PURE = {"__future__", "collections", "dataclasses", "itertools", "math", "numpy", "scipy", "statistics", "typing"}
+PURE = {"__future__", "collections", "dataclasses", "functools", "itertools", "math", "numpy", "re", "scipy"} | {
+    *("statistics", "typing"),
+}
 # Of perf it takes the recorded columns, and the table of symbols.
 PURE_OWN = {"analysis", "comparison", "record", "perf", "errors", "units", "idset"}
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
