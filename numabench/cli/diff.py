@@ -62,7 +62,7 @@ def diff(
     csv: Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write a line for each row as CSV.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as one page for a browser.")] = None,
 ) -> None:
-    """Compare two kernels, or two settings: what changed of figures, phases, locks and call trees, and how sure that is.
+    """Compare two kernels, or two settings: what changed of figures, phases, locks and call trees, and how surely.
 
     `numabench diff SERIES` compares the two kernels of `numabench run --boots 5 --kernel A --kernel B`. Boots are what
     is compared: with one on a side nothing is called changed.

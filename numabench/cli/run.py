@@ -264,7 +264,8 @@ def run_here(
 ) -> Path:
     """Plan and run a request on this machine; the run's directory.
 
-    `who` is its identity where that was asked before, `boot` its turn among the boots of one command. Raises what `make_plan` and `run_plan` do.
+    `who` is its identity where that was asked before, `boot` its turn among the boots of one command. Raises what
+    `make_plan` and `run_plan` do.
     """
     from numabench import store
     from numabench.experiment.plan import make_plan

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numabench.comparison import comparable, replication, treediff
+from numabench.comparison import comparable, metrics, replication, treediff
+from numabench.comparison.replication import FDR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numabench.comparison.change import MetricChange
     from numabench.comparison.comparable import Difference
@@ -16,16 +17,15 @@ if TYPE_CHECKING:
     from numabench.comparison.side import Side
     from numabench.comparison.treediff import TreeDiff
 
-FDR = 0.05
-# Fewer boots make an interval, and fewer recordings a verdict, that nobody should act on.
-_FEW_BOOTS, _FEW_RECORDINGS = 2, 3
+# Fewer boots with recordings give no verdict on trees.
+_FEW_RECORDED = 3
 
 
 @dataclass(frozen=True)
 class Diff:
     """Two sides: what differs about them, what changed, and what must be known to read it.
 
-    `is_forced` says that they are not comparable and were compared anyway. `tree` is None where a side was not recorded.
+    `is_forced` says that they are not comparable and were compared anyway; `tree` is None where one was not recorded.
     """
 
     a: Side
@@ -48,8 +48,9 @@ def compare(
 ) -> Diff:
     """Compare two sides; `values_a` and `values_b` have the figures of each run, in the order of the runs.
 
-    `fdr` is the share of false ones among all that is called changed (Benjamini and Hochberg, 1995). Whether the sides
-    may be compared is for the caller to ask first (`forbidden`).
+    `fdr` is the share of false ones among all that is called changed (Benjamini and Hochberg, 1995), `min_share` the
+    share of samples (0 to 1) below which nodes of trees are not compared. Whether the sides may be compared is for the
+    caller to ask first (`forbidden`).
     """
     differences = comparable.differences(a, b)
     tree = None
@@ -60,9 +61,9 @@ def compare(
         b=b,
         differences=differences,
         is_forced=any(one.forbids for one in differences),
-        metrics=replication.compare(a, b, values_a, values_b, fdr=fdr),
+        metrics=replication.compare(a, b, values_a, values_b, unreached=_unreached(a, b), fdr=fdr),
         tree=tree,
-        notes=tuple(_notes(a, b, tree)),
+        notes=tuple(_notes(a, b, tree, fdr)),
     )
 
 
@@ -71,23 +72,28 @@ def forbidden(a: Side, b: Side) -> tuple[Difference, ...]:
     return tuple(one for one in comparable.differences(a, b) if one.forbids)
 
 
-def _notes(a: Side, b: Side, tree: TreeDiff | None) -> list[str]:
-    notes = []
-    fewest = min(len(a.boots), len(b.boots))
-    if fewest < _FEW_BOOTS:
-        notes.append(
-            "One boot on a side: what one boot has that another would not have cannot be told from what the kernel "
-            "does. Figures are descriptive only; make more boots (numabench run --boots 5 --kernel A --kernel B)."
+def _unreached(a: Side, b: Side) -> frozenset[tuple[str, str]]:
+    """The figures that some trial ended before, by placement and name."""
+    runs = (*a.runs, *b.runs)
+    return frozenset((placement, metric.name) for run in runs for placement, metric in metrics.unreached(run))
+
+
+def _notes(a: Side, b: Side, tree: TreeDiff | None, fdr: float) -> Iterator[str]:
+    if not replication.is_enough(len(a.boots), len(b.boots), fdr):
+        yield (
+            "Too few boots to call anything changed: what one boot has that another has not cannot be told from what "
+            "the kernel does. Figures are descriptive only; make three boots of each or more (numabench run --boots 5)."
+        )
+    inflation = replication.order_inflation(a, b)
+    if inflation is not None and inflation >= replication.OUT_OF_TURN:
+        yield (
+            "The sides' boots did not take turns, so that drift looks like change: only changes "
+            f"{inflation:.1f} times as large as in turns are found. Run them with one command: --kernel A --kernel B."
         )
     if tree is None:
         lacking = " and ".join(name for name, side in (("A", a), ("B", b)) if not side.recorded)
-        notes.append(f"{lacking} has no call graph to compare: record one with --observe cpu.")
-    elif min(tree.runs_a, tree.runs_b) < _FEW_RECORDINGS:
-        notes.append(
-            "Fewer than 3 boots with call graphs on a side: the trees are a picture, nothing in them has a verdict."
-        )
+        yield f"{lacking} has no call graph to compare: record one with --observe cpu."
+    elif min(tree.runs_a, tree.runs_b) < _FEW_RECORDED:
+        yield "Fewer than 3 boots with call graphs on a side: the trees are a picture, nothing in them has a verdict."
     if any(not one.names for side in (a, b) for one in side.recorded):
-        notes.append(
-            "A recording has no kernel symbols beside it: which functions a kernel has is guessed from what was seen."
-        )
-    return notes
+        yield "A recording has no kernel symbols beside it: which functions a kernel has is guessed from what was seen."

@@ -36,7 +36,7 @@ class Mode:
     `locks_per_2mb` and `flushes_per_2mb` are counted in passes of their own; `acquired` is the former for what the
     measured trials migrated, and `waited` the rw-semaphores of the whole machine that were not to be had at once in
     these: those of other locks (mmap_lock) are among them, and the controls show how many they are. `wait_unmap` and
-    `wait_remap` are shares of the workload's CPU samples that wait for a lock in this phase, medians over the boots.
+    `wait_remap` are shares of the workload's CPU samples that wait for an rw-semaphore there, medians over the boots.
     """
 
     boots: int
@@ -128,7 +128,8 @@ def _waiting(observation: Observation, phase: str) -> float | Missing:
     report = observation.phases
     if report is None or not report.total_weight:
         return Missing("the recording has no samples of the workload")
-    return report.weight(phase, waiting=True) / report.total_weight
+    waits = (share for share in report.shares if share.phase == phase and share.waits_for.startswith(_RWSEM))
+    return sum(share.weight for share in waits) / report.total_weight
 
 
 def _sum(values: Iterable[int | Missing]) -> int | Missing:

@@ -105,8 +105,8 @@ _ROWS: tuple[tuple[str, Callable[[Mode], str], str], ...] = (
     ("rw-semaphores waited for meanwhile (all)", lambda mode: _count(mode.waited), ""),
     ("  of the locks taken", lambda mode: _share(mode.contended_share), ""),
     ("  per 2 MB", lambda mode: _number(mode.waits_per_2mb), ""),
-    ("CPU samples waiting for a lock to unmap", lambda mode: _share(mode.wait_unmap), ""),
-    ("CPU samples waiting for a lock to remap", lambda mode: _share(mode.wait_remap), ""),
+    ("CPU samples waiting for an rwsem in unmap", lambda mode: _share(mode.wait_unmap), ""),
+    ("CPU samples waiting for an rwsem in remap", lambda mode: _share(mode.wait_remap), ""),
     ("TLB flushes, per 2 MB", lambda mode: _number(mode.flushes_per_2mb), f"{FLUSHES_PER_2MB:,}"),
     (
         "MB/s confirmed (guest time)",
