@@ -57,7 +57,7 @@ _NAMES = (
         "run queue",
         (
             "raw_spin_rq_lock_nested try_to_wake_up ttwu_queue ttwu_do_activate __schedule sched_balance_rq "
-            "newidle_balance load_balance scheduler_tick sched_tick update_blocked_averages"
+            "sched_balance_newidle sched_tick sched_balance_update_blocked_averages"
         ),
     ),
     (

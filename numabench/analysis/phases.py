@@ -292,7 +292,7 @@ def place(kernel_frames: Sequence[str], table: SymbolTable = _TABLE) -> Place:
     frames = table.stack(kernel_frames)
     if _TASK_WORK in frames:
         frames = frames[: frames.index(_TASK_WORK)]
-    interrupt = next((depth for depth, frame in reversed(list(enumerate(frames))) if _is_interrupt(frame)), None)
+    interrupt = next((depth for depth, frame in reversed(list(enumerate(frames))) if is_interrupt(frame)), None)
     waits_for, spins = lock_wait(frames[:interrupt])
     if interrupt is not None:
         return Place(_interrupt_phase(frames[: interrupt + 1]), "", waits_for, spins)
@@ -318,7 +318,8 @@ def _phase_beside(frames: Sequence[str], driver: str) -> str:
     return OUTSIDE
 
 
-def _is_interrupt(frame: str) -> bool:
+def is_interrupt(frame: str) -> bool:
+    """Whether a function, by canonical name, is where an interrupt came in."""
     return frame.startswith(_INTERRUPTS)
 
 
@@ -357,7 +358,7 @@ def above_lock(kernel_frames: Sequence[str], table: SymbolTable = _TABLE) -> tup
     """
     names = [table.canonical(frame) for frame in kernel_frames]
     depth = 0
-    for own in (_is_scheduler_function, _is_lock_function):
+    for own in (_is_scheduler_function, is_lock_function):
         while depth < len(names) and own(names[depth]):
             depth += 1
     return tuple(kernel_frames[depth:]) or tuple(kernel_frames)
@@ -367,7 +368,8 @@ def _is_scheduler_function(name: str) -> bool:
     return name in _SLEEP or name.startswith(("perf_trace_", "trace_", "__traceiter_", "__bpf_trace_"))
 
 
-def _is_lock_function(name: str) -> bool:
+def is_lock_function(name: str) -> bool:
+    """Whether a function, by canonical name, is a lock's own: it takes one, waits for it or spins."""
     return name in _SLOW_OF or name in _FAST_OF or name in _SPIN or name == "do_raw_spin_lock"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numabench.analysis.callchain import Stack
+    from numabench.comparison.kernel_tree import KernelTree
     from numabench.record import Run
 
 
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 class Recorded:
     """What one observing pass saw of the workload's own threads, as far as call trees are compared.
 
-    `stacks` are those of the CPU's event, `migrated_bytes` what the kernel migrated meanwhile (None where that is not
-    known), `names` the canonical names of all functions of the kernel (from its saved kallsyms; None where there are
-    none), and `raw_names` the raw ones by canonical name, only of those in `stacks`.
+    `tree` is of the CPU's event, `migrated_bytes` what the kernel migrated meanwhile (None where that is not known),
+    `names` the canonical names of all functions of the kernel (from its saved kallsyms; None where there are none).
     """
 
     run_id: str
     boot_id: str
     trial: int
-    stacks: tuple[Stack, ...]
+    tree: KernelTree
     migrated_bytes: int | None
     names: frozenset[str] | None
-    raw_names: Mapping[str, tuple[str, ...]]
+
+    @property
+    def raw_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The names that this kernel has for those in the tree."""
+        return self.tree.raw_names
 
 
 @dataclass(frozen=True)

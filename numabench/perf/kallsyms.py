@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 # Ten times what a kernel with every driver has.
 _MAX_BYTES = 256 * 1024 * 1024
 _REFERENCES = ("_text", "_stext")
+# The padding in front of a function, where tracers write, is none.
+_FUNCTION = re.compile(rb"^[0-9a-f]+ [tTwW] (?!__pfx_|__cfi_)(\S+)", re.MULTILINE)
 
 
 class Kallsyms:
@@ -118,6 +121,10 @@ class Kallsyms:
     def names(self) -> frozenset[str]:
         """The names of all functions and variables: what a kernel has, whether it was sampled or not."""
         return frozenset(self.name(number) for number in range(len(self)))
+
+    def functions(self) -> frozenset[str]:
+        """The raw names of all functions, those of modules and every alias included: what this kernel could run."""
+        return frozenset(name.decode(errors="replace") for name in set(_FUNCTION.findall(self._text)))
 
     def _part(self, at: int, size_bytes: int) -> str:
         return self._text[at : at + size_bytes].decode(errors="replace")

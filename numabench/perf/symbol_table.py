@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-VERSION = 2
+VERSION = 3
 
 _ROWS = (
     # The hint fault. __do_numa_page existed in November 2012 only, in the tree of the linux-mm thread.
@@ -53,10 +53,12 @@ _ROWS = (
     ("page_lock_anon_vma_read", "folio_lock_anon_vma_read"),
     ("page_check_address", "page_vma_mapped_walk"),
     ("page_remove_rmap", "folio_remove_rmap_ptes"),
+    ("page_not_mapped", "folio_not_mapped"),
     # TLB flush.
     ("pmdp_clear_flush", "pmdp_huge_clear_flush"),
     ("flush_tlb_others", "flush_tlb_multi"),
     ("smp_call_function_many", "smp_call_function_many_cond"),
+    ("arch_tlbbatch_add_mm", "arch_tlbbatch_add_pending"),
     # Move and copy.
     ("move_to_new_page", "move_to_new_folio"),
     ("migrate_page", "migrate_folio"),
@@ -68,11 +70,16 @@ _ROWS = (
     ("migrate_page_copy", "folio_migrate_copy"),
     ("folio_migrate_copy", "folio_mc_copy"),
     ("folio_copy", "folio_mc_copy"),
+    ("page_cpupid_xchg_last", "folio_xchg_last_cpupid"),
+    ("__mod_lruvec_page_state", "__lruvec_stat_mod_folio"),
     # Remap.
     ("anon_vma_lock", "anon_vma_lock_read"),
     ("remove_anon_migration_ptes", "remove_migration_ptes"),
     ("remove_file_migration_ptes", "remove_migration_ptes"),
     ("page_add_anon_rmap", "folio_add_anon_rmap_ptes"),
+    ("page_add_new_anon_rmap", "folio_add_new_anon_rmap"),
+    ("page_move_anon_rmap", "folio_move_anon_rmap"),
+    ("page_add_file_rmap", "folio_add_file_rmap_ptes"),
     # Put back.
     ("putback_lru_page", "folio_putback_lru"),
     ("putback_lru_pages", "putback_movable_pages"),
@@ -82,6 +89,15 @@ _ROWS = (
     ("lru_cache_add", "folio_add_lru"),
     ("__pagevec_lru_add", "folio_batch_move_lru"),
     ("pagevec_lru_move_fn", "folio_batch_move_lru"),
+    ("lru_cache_add_inactive_or_unevictable", "folio_add_lru_vma"),
+    ("free_unref_page_list", "free_unref_folios"),
+    ("free_huge_page", "free_huge_folio"),
+    ("__mem_cgroup_uncharge_list", "__mem_cgroup_uncharge_folios"),
+    ("lock_page_memcg", "folio_memcg_lock"),
+    ("unlock_page_memcg", "folio_memcg_unlock"),
+    ("mlock_new_page", "mlock_new_folio"),
+    ("munlock_page", "munlock_folio"),
+    ("next_uptodate_page", "next_uptodate_folio"),
     # Waiting for a migration entry, and for a page's lock.
     ("migration_entry_wait_on_locked", "softleaf_entry_wait_on_locked"),
     ("put_and_wait_on_page_locked", "folio_put_wait_locked"),
@@ -99,6 +115,19 @@ _ROWS = (
     ("_spin_lock", "_raw_spin_lock"),
     ("lock_page_lruvec_irq", "folio_lruvec_lock_irq"),
     ("lock_page_lruvec_irqsave", "folio_lruvec_lock_irqsave"),
+    # The scheduler's balancing, softirqs and tick, which interrupt everything: renamed between 6.1 and 6.12.
+    ("run_rebalance_domains", "sched_balance_softirq"),
+    ("rebalance_domains", "sched_balance_domains"),
+    ("load_balance", "sched_balance_rq"),
+    ("newidle_balance", "sched_balance_newidle"),
+    ("find_busiest_queue", "sched_balance_find_src_rq"),
+    ("find_busiest_group", "sched_balance_find_src_group"),
+    ("find_idlest_cpu", "sched_balance_find_dst_cpu"),
+    ("find_idlest_group", "sched_balance_find_dst_group"),
+    ("update_blocked_averages", "sched_balance_update_blocked_averages"),
+    ("trigger_load_balance", "sched_balance_trigger"),
+    ("scheduler_tick", "sched_tick"),
+    ("__do_softirq", "handle_softirqs"),
 )
 
 # What some kernels have as a function of its own inside the one it belongs to.
