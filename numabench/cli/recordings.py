@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from numabench.analysis.observed import Observation
+    from numabench.analysis.share_tree import ShareTree
     from numabench.perf import Event, Kallsyms, Profile
     from numabench.perf.symbols import SymbolTable
     from numabench.record import Run, Trial
@@ -175,6 +176,27 @@ def observations(
         lambda trial, text: observed.reduce_counts(run, trial, text),
         placement=placement,
     )
+
+
+def with_trees(run: Run) -> tuple[tuple[Observation, ...], tuple[ShareTree, ...]]:
+    """The passes of a run, and the call trees of those that have some; each pass is read once.
+
+    One that cannot be read is told on stderr.
+    """
+    from numabench.analysis import observed, share_tree
+
+    def recording(
+        trial: Trial, profile: Profile, found: Kallsyms | None
+    ) -> tuple[Observation, tuple[ShareTree | None, ...]]:
+        seen = observed.reduce(run, trial, profile, found)
+        return seen, (share_tree.of_cpu(run, trial, profile, found), *share_tree.of_waits(seen))
+
+    def counts(trial: Trial, text: str) -> tuple[Observation, tuple[ShareTree | None, ...]]:
+        return observed.reduce_counts(run, trial, text), ()
+
+    passes = reduced(run, recording, counts)
+    trees = tuple(tree for _, found in passes for tree in found if tree is not None and tree.nodes)
+    return tuple(seen for seen, _ in passes), trees
 
 
 def reduced(

@@ -26,6 +26,9 @@ def report(
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the report's pictures there, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", help="Of a run: write it as one HTML file that needs no other.")
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE|-", help="Of a sweep: write a line for each unit as CSV.")
     ] = None,
@@ -39,13 +42,17 @@ def report(
 
     path = store.find(results, run, having=(store.RUN_FILE, store.SWEEP_FILE))
     if store.is_sweep(path):
+        if html is not None:
+            raise UsageError("--html is of a run, and this is a sweep", "name one of its runs")
         budget_s = None if stall_budget is None else parse_duration(stall_budget)
         view = SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s)
         show_sweep(store.load_sweep(path), view)
         return
+    if as_json and str(html) == "-":
+        raise UsageError("stdout takes one report at a time", "name a file for --html")
     if csv is not None or stall_budget is not None:
         raise UsageError("--csv and --stall-budget are of a sweep, and this is a run", "leave them out")
-    show(store.load(path), as_json=as_json, png=png)
+    show(store.load(path), as_json=as_json, png=png, html=html)
 
 
 @dataclass(frozen=True)
@@ -86,19 +93,26 @@ def show_sweep(sweep: Sweep, view: SweepView) -> None:
             print(f"picture: {path}", file=sys.stderr)
 
 
-def show(run: Run, *, as_json: bool = False, png: Path | None = None) -> None:
+def show(run: Run, *, as_json: bool = False, png: Path | None = None, html: Path | None = None) -> None:
     """Print a run's report on stdout, as text or JSON, and draw its pictures into the directory `png`.
 
-    Raises `ResultError` where the pictures cannot be written.
+    With `html` its page is written there; `-` is stdout, in place of the text. Raises `ResultError` where pictures or
+    page cannot be written.
     """
     from numabench.cli import recordings
 
-    observations = recordings.observations(run)
+    if html is None:
+        observations = recordings.observations(run)
+    else:
+        observations, trees = recordings.with_trees(run)
+        from numabench.report.html import run_page
+
+        recordings.write(html, (run_page(run, observations, trees).encode(),))
     if as_json:
         from numabench.report.run_json import report as report_json
 
         print(json.dumps(report_json(run, observations), indent=1, allow_nan=False))
-    else:
+    elif str(html) != "-":
         from numabench.report.run_text import render
 
         print_text(render(run, colour=has_colour(), observations=observations))

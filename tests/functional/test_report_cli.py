@@ -7,10 +7,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import driven_sweep
 import pytest
 import synthetic_run
 
 from numabench import process, store
+from numabench.record import SweepAxis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +66,44 @@ def test_pictures_land_where_they_are_asked_for(results: Path, tmp_path: Path) -
     assert len(drawn) == 9
     assert "default-memory.png" in drawn
     assert "default-memory.png" in done.stderr
+
+
+def test_a_page_is_written_over_what_was_there_and_the_report_is_printed_too(results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    done = numabench("report", "last", "--results", results, "--html", page).check("report")
+    assert done.stdout.endswith("\nverdict: valid\n")
+    assert done.stderr == f"numabench: written to {page}\n"
+    text = page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert text.endswith("</html>\n")
+    assert "0 B to 32 MiB" in text
+
+
+def test_a_page_for_stdout_is_all_there_is_on_it(results: Path) -> None:
+    done = numabench("report", "last", "--results", results, "--html", "-").check("report")
+    assert done.stdout.startswith("<!doctype html>")
+    assert done.stdout.endswith("</html>\n")
+    both = numabench("report", "last", "--results", results, "--html", "-", "--json")
+    assert (both.exit_status, both.stdout) == (2, "")
+    assert "one report at a time" in both.stderr
+
+
+def test_a_sweep_has_no_page(tmp_path: Path) -> None:
+    axes = (SweepAxis("batch", ("1",)),)
+    path = driven_sweep.write(tmp_path, axes, lambda *_: driven_sweep.trial(), repeats=1)
+    done = numabench("report", path, "--html", tmp_path / "page.html")
+    assert done.exit_status == 2
+    assert "--html is of a run, and this is a sweep" in done.stderr
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_told(results: Path, tmp_path: Path) -> None:
+    done = numabench("report", "last", "--results", results, "--html", tmp_path / "none" / "page.html")
+    assert done.exit_status == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "cannot write" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "CHANGELOG.
 FOLDERS = ("numabench", "workloads", "c_ext", "tests")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 BUILD_S = 600.0
+# What a report in HTML is made of.
+PAGE = ("page.html", "page.css", "page.js")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -69,7 +71,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(sdist: Path) -> None:
     assert set(SOURCES) - names == set()
     assert below(ROOT / "c_ext", "*.py", "*.c", "*.h", "*.cdef") - names == set()
     assert below(ROOT / "workloads", "*.py", "*.c", "*.h") - names == set()
-    assert below(ROOT / "numabench", "*.py", "*.pyi", "py.typed") - names == set()
+    assert below(ROOT / "numabench", "*.py", "*.pyi", "py.typed", *PAGE) - names == set()
     assert [name for name in names if name.startswith("tests") or name.endswith((".so", ".pyc"))] == []
 
 
@@ -79,7 +81,7 @@ def test_the_wheel_holds_the_extension_and_the_workloads_sources(wheel: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "numabench/_libnuma.abi3.so" in names
-    assert below(ROOT / "numabench", "*.py", "py.typed") - names == set()
+    assert below(ROOT / "numabench", "*.py", "py.typed", *PAGE) - names == set()
     sources = below(ROOT / "workloads", "*.c", "*.h")
     assert {f"numabench/{source}" for source in sources} - names == set()
     assert [name for name in names if not name.startswith(("numabench/", "numabench-"))] == []
