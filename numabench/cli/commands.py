@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from numabench import __version__
-from numabench.cli import callgraph, drivers, lab, list_runs, locks, migration, report, run, sweep, topology, workloads
+from numabench.cli import (
+    callgraph,
+    diff,
+    drivers,
+    lab,
+    list_runs,
+    locks,
+    migration,
+    report,
+    reproduce,
+    run,
+    sweep,
+    topology,
+    workloads,
+)
 from numabench.process import set_debug
 
 app = typer.Typer(
@@ -24,6 +38,8 @@ app.command("sweep", no_args_is_help=True, context_settings={"allow_extra_args":
     sweep.sweep
 )
 app.command("report")(report.report)
+app.command("diff", no_args_is_help=True)(diff.diff)
+app.command("reproduce", no_args_is_help=True)(reproduce.reproduce)
 app.command("migration", no_args_is_help=True)(migration.migration)
 app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
 app.command("locks", no_args_is_help=True)(locks.locks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +16,14 @@ from numabench.errors import Unfit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numabench.analysis.observed import Observation
     from numabench.comparison.diff import Diff
     from numabench.comparison.metrics import Values
+    from numabench.comparison.recorded import Recorder
     from numabench.comparison.side import Recorded, Side
+    from numabench.perf import Kallsyms, Profile
     from numabench.perf.symbols import SymbolTable
-    from numabench.record import Run
+    from numabench.record import Run, Trial
 
 DEFAULT_RESULTS = Path("results")
 _SIDE = "RUN[@KERNEL],..."
@@ -104,7 +106,7 @@ def show(runs_a: Sequence[Run], runs_b: Sequence[Run], view: View) -> None:
         recordings.write(view.csv, (diff_csv.render(found).encode(),))
     if view.html is not None:
         from numabench.cli import recordings
-        from numabench.report.html.page import diff_page
+        from numabench.report.html.diff import diff_page
 
         recordings.write(view.html, (diff_page(found).encode(),))
 
@@ -122,19 +124,34 @@ def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], view: View) -> Diff:
             "compare others, or pass --anyway",
         )
     from numabench.cli import recordings
+    from numabench.comparison.recorded import Recorder
 
     table = recordings.table(view.names)
-    a, values_a = _reduced(bare_a, table)
-    b, values_b = _reduced(bare_b, table)
-    return comparison.compare(a, b, values_a, values_b, fdr=view.fdr, min_share=view.min_share / 10)
+    recorder = Recorder(table)
+    a, values_a = _reduced(bare_a, recorder, table)
+    b, values_b = _reduced(bare_b, recorder, table)
+    return comparison.compare(a, b, values_a, values_b, fdr=view.fdr)
 
 
-def _reduced(side: Side, table: SymbolTable) -> tuple[Side, tuple[Values, ...]]:
+def _reduced(side: Side, recorder: Recorder, table: SymbolTable) -> tuple[Side, tuple[Values, ...]]:
     """A side with its recordings, and the figures of each of its runs: each recording is read once."""
+    from numabench.analysis import observed
+    from numabench.cli import recordings
+    from numabench.comparison import metrics
     from numabench.comparison.side import Side
 
     recorded: list[Recorded] = []
     values: list[Values] = []
     for run in side.runs:
-        print(f"numabench: reading {run.run_id}", file=sys.stderr)
+
+        def sampled(trial: Trial, profile: Profile, symbols: Kallsyms | None, run: Run = run) -> Observation:
+            one = recorder.record(run, trial, profile, symbols)
+            if one is not None:
+                recorded.append(one)
+            return observed.reduce(run, trial, profile, symbols, table=table)
+
+        def counted(trial: Trial, text: str, run: Run = run) -> Observation:
+            return observed.reduce_counts(run, trial, text)
+
+        values.append(metrics.values(run, recordings.reduced(run, sampled, counted)))
     return Side(side.name, side.runs, tuple(recorded)), tuple(values)

@@ -17,11 +17,13 @@ from numabench.cli.run import DEFAULT_RESULTS, GuestWish, request_of
 from numabench.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from numabench.analysis.callchain import Stack
     from numabench.comparison.rmap_lock import ArmResult
     from numabench.lab.rmap_lock import Arm
-    from numabench.record import Run
+    from numabench.perf import Kallsyms, Profile
+    from numabench.record import Run, Trial
 
 _QUESTION = "rmap-lock"
 _PLAN_FILE = "reproduce.json"
@@ -148,13 +150,31 @@ def _result(directory: Path, arm: Arm) -> ArmResult:
     from numabench.comparison import rmap_lock
     from numabench.lab.rmap_lock import PARAMETER
 
-    runs = [run for run in map(store.load, store.find_all(directory, f"{arm.name}-b")) if run.boot and run.complete]
+    runs = [run for run in map(store.load, store.find_all(directory, f"{arm.name}-b")) if run.complete]
     by_mode: dict[bool, list[Run]] = {False: [], True: []}
     for run in runs:
-        by_mode[bool(run.boot) and PARAMETER in run.boot.kernel.split()[1:]].append(run)
+        if run.boot is not None:
+            by_mode[PARAMETER in run.boot.kernel.split()[1:]].append(run)
     shared, exclusive = (
         rmap_lock.mode(chosen, [recordings.observations(run) for run in chosen]) if chosen else None
         for chosen in by_mode.values()
     )
     both = compare(by_mode[False], by_mode[True], View(anyway=True)) if all(by_mode.values()) else None
-    return rmap_lock.ArmResult(arm.name, arm.what, arm.is_control, shared, exclusive, both)
+    waiting = rmap_lock.waiting_tree(stack for run in by_mode[True] for stack in _stacks(run))
+    return rmap_lock.ArmResult(arm.name, arm.what, arm.is_control, shared, exclusive, both, waiting)
+
+
+def _stacks(run: Run) -> Iterator[Stack]:
+    """The stacks of a run's CPU samples, of the workload's own threads."""
+    import numpy as np
+
+    from numabench.analysis import observed, recorded
+    from numabench.cli import recordings
+
+    def of_pass(trial: Trial, profile: Profile, symbols: Kallsyms | None) -> tuple[Stack, ...]:
+        cpu = recorded.cpu_event(profile)
+        own = np.isin(profile.groups["pid"], observed.workload_pids(trial))
+        return () if cpu is None else recorded.stacks(profile, cpu, symbols, select=own)
+
+    for found in recordings.reduced(run, of_pass, lambda _trial, _text: ()):
+        yield from found

@@ -44,18 +44,16 @@ def compare(
     values_b: Sequence[Values],
     *,
     fdr: float = FDR,
-    min_share: float = 0.0,
 ) -> Diff:
     """Compare two sides; `values_a` and `values_b` have the figures of each run, in the order of the runs.
 
-    `fdr` is the share of false ones among all that is called changed (Benjamini and Hochberg, 1995), `min_share` the
-    share of samples (0 to 1) below which nodes of trees are not compared. Whether the sides may be compared is for the
-    caller to ask first (`forbidden`).
+    `fdr` is the share of false ones among all that is called changed (Benjamini and Hochberg, 1995). Whether the sides
+    may be compared is for the caller to ask first (`forbidden`).
     """
     differences = comparable.differences(a, b)
     tree = None
     if a.recorded and b.recorded:
-        tree = treediff.diff(a.recorded, b.recorded, fdr=fdr, min_share=min_share)
+        tree = treediff.diff(a.recorded, b.recorded, fdr=fdr)
     return Diff(
         a=a,
         b=b,
@@ -93,7 +91,9 @@ def _notes(a: Side, b: Side, tree: TreeDiff | None, fdr: float) -> Iterator[str]
     if tree is None:
         lacking = " and ".join(name for name, side in (("A", a), ("B", b)) if not side.recorded)
         yield f"{lacking} has no call graph to compare: record one with --observe cpu."
-    elif min(tree.runs_a, tree.runs_b) < _FEW_RECORDED:
+    else:
+        yield from tree.notes
+    if tree is not None and min(tree.boots_a, tree.boots_b) < _FEW_RECORDED:
         yield "Fewer than 3 boots with call graphs on a side: the trees are a picture, nothing in them has a verdict."
     if any(not one.names for side in (a, b) for one in side.recorded):
         yield "A recording has no kernel symbols beside it: which functions a kernel has is guessed from what was seen."

@@ -37,8 +37,8 @@ def render(diff: Diff) -> str:
         paths = _paths(diff.tree.nodes)
         writer.writerows(_row("node", node, path) for node, path in zip(diff.tree.nodes, paths, strict=True))
         for only in diff.tree.folded:
-            shares = (only.share, "") if only.side == "A" else ("", only.share)
-            own = (only.self_share, "") if only.side == "A" else ("", only.self_share)
+            shares = (only.share, "") if only.side == "a" else ("", only.share)
+            own = (only.self_share, "") if only.side == "a" else ("", only.self_share)
             writer.writerow(
                 ("only in one", "", only.name, "share", *shares, *[""] * 5, "not comparable", *own, *[""] * 5)
             )

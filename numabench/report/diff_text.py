@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from numabench.report.escape import escape
 from numabench.report.page import BOLD, RED, YELLOW, Page
-from numabench.units import format_count, format_seconds
+from numabench.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numabench.comparison.change import Metric, MetricChange, Verdict
     from numabench.comparison.diff import Diff
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from numabench.comparison.treediff import NodeChange, TreeDiff
 
 _MIN_WIDTH = 100
+_ABSENT = "absent"
 _TOP = 20
 # Verdicts that a test stands behind, or that name something only one side shows.
 _CHANGED = ("grown", "shrunk", "appeared", "disappeared")
-_VALUE, _RATIO, _INTERVAL, _Q = 12, 7, 16, 7
+_LABEL, _VALUE, _RATIO, _INTERVAL, _Q = 42, 9, 6, 14, 7
+# Units that a value is written with, or needs none.
+_SELF_EVIDENT = {"", "B", "s", "ns", "share"}
 _SHARE, _DELTA, _COST = 8, 9, 17
 
 
@@ -68,10 +71,19 @@ def _differences(page: Page, diff: Diff) -> None:
         page.blank()
         return
     page.text("What differs about them", BOLD)
+    only_one = [one for one in diff.differences if _ABSENT in {one.a, one.b} and not one.forbids]
     for one in diff.differences:
+        if one in only_one:
+            continue
         page.text(f"{one.key}: {one.a or '-'}  ->  {one.b or '-'}", RED if one.forbids else "", indent=2, hang=4)
         if one.forbids:
             page.text(f"not comparable: {one.forbids}", RED, indent=4, hang=2)
+    for side in ("A", "B"):
+        had = [
+            f"{one.key} {one.a if side == 'A' else one.b}" for one in only_one if (one.b == _ABSENT) == (side == "A")
+        ]
+        if had:
+            page.text(f"only {side} has: {', '.join(had)}", indent=2, hang=4)
     page.blank()
 
 
@@ -81,30 +93,30 @@ def _metrics(page: Page, diff: Diff) -> None:
     page.text("Figures: the median of each side's boots, and B by A", BOLD)
     for placement in dict.fromkeys(change.placement for change in diff.metrics):
         rows = [change for change in diff.metrics if change.placement == placement]
-        page.text(f"placement {placement}", indent=2)
-        labels = max(len(_label(change.metric)) for change in rows)
-        labels = min(labels, page.width - _VALUE * 2 - _RATIO - _INTERVAL - _Q - 24)
+        told = [change for change in rows if change.median_a or change.median_b or change.verdict in _CHANGED]
         heads = f"{'A':>{_VALUE}}{'B':>{_VALUE}}{'B/A':>{_RATIO}}{'95 %':>{_INTERVAL}}{'q':>{_Q}}"
-        page.raw(f"    {'':<{labels}}{heads}  verdict")
-        for change in rows:
-            page.raw(_metric_row(change, labels))
+        page.raw(f"  {f'placement {placement}':<{_LABEL}}{heads}  verdict")
+        for change in told:
+            page.raw(_metric_row(change))
+        if len(told) < len(rows):
+            page.text(f"{_number(len(rows) - len(told), 'figure')} more: 0 on both sides", indent=2)
     page.blank()
 
 
 def _label(metric: Metric) -> str:
-    return escape(f"{metric.label}, guest time" if metric.is_time and not metric.label else metric.label)
+    label = escape(f"{metric.label} ({metric.unit})" if metric.unit not in _SELF_EVIDENT else metric.label)
+    return label if len(label) < _LABEL else f"{label[: _LABEL - 4]}..."
 
 
-def _metric_row(change: MetricChange, labels: int) -> str:
-    ratio = "" if change.ratio is None else f"{change.ratio:.2f}"
+def _metric_row(change: MetricChange) -> str:
     interval = ""
     if change.ci95 is not None:
         mark = "~" if change.approximate_ci else ""
-        interval = f"{mark}{change.ci95[0]:.2f}..{change.ci95[1]:.2f}"
+        interval = f"{mark}{_ratio(change.ci95[0])}..{_ratio(change.ci95[1])}"
     q = "" if change.q is None else _p(change.q)
-    label = _label(change.metric)[:labels]
     values = "".join(f"{_value(value, change.metric.unit):>{_VALUE}}" for value in (change.median_a, change.median_b))
-    return f"    {label:<{labels}}{values}{ratio:>{_RATIO}}{interval:>{_INTERVAL}}{q:>{_Q}}  {_verdict(change)}"
+    row = f"{_label(change.metric):<{_LABEL}}{values}{_ratio(change.ratio):>{_RATIO}}{interval:>{_INTERVAL}}{q:>{_Q}}"
+    return f"  {row}  {_verdict(change)}"
 
 
 def _verdict(change: MetricChange) -> str:
@@ -120,15 +132,24 @@ def _verdict(change: MetricChange) -> str:
 def _value(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
-    if unit == "s":
-        return format_seconds(value)
-    if unit == "ns":
-        return format_seconds(value * 1e-9)
-    if unit == "share":
-        return f"{value * 100:.1f} %"
-    if value == int(value) or abs(value) >= 1000:
-        return format_count(round(value))
-    return f"{value:.4g}"
+    write = _WRITTEN.get(unit)
+    if write is not None:
+        return write(value)
+    return format_count(round(value)) if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+_WRITTEN: dict[str, Callable[[float], str]] = {
+    "s": format_seconds,
+    "ns": lambda value: format_seconds(value * 1e-9),
+    "B": format_bytes,
+    "share": lambda value: f"{value * 100:.1f} %",
+}
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.2g}"
 
 
 def _p(p: float) -> str:
@@ -236,7 +257,7 @@ def _only_one(page: Page, tree: TreeDiff) -> None:
         return
     page.text("Only one kernel has these: their samples are their callers' above", BOLD)
     for side in ("A", "B"):
-        rows = sorted((one for one in tree.folded if one.side == side), key=lambda one: -one.share)
+        rows = sorted((one for one in tree.folded if one.side == side.lower()), key=lambda one: -one.share)
         for one in rows[:_TOP]:
             shares = f"{_percent(one.share):>{_SHARE}}  of them itself {_percent(one.self_share):>{_SHARE}}"
             page.raw(f"  {side}  {shares}  {escape(one.name)}")

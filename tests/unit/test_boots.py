@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import synthetic_run
@@ -18,6 +17,9 @@ from numabench.cli.boots import as_option, from_option
 from numabench.errors import ResultError, UsageError
 from numabench.lab import boots
 from numabench.record import BootTurn
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERIES = "20261125T070000Z-pingpong-1a2b3c"
 OLD, NEW, SWITCHED = "6.1.0-56-amd64", "6.12.95-amd64", "6.12.95-amd64 anon_vma_excl"
