@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from numabench.cli import options, sides
-from numabench.errors import Unfit
+from numabench.errors import Unfit, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +69,8 @@ def diff(
     `numabench diff SERIES` compares the two kernels of `numabench run --boots 5 --kernel A --kernel B`. Boots are what
     is compared: with one on a side nothing is called changed.
     """
+    if as_json and str(csv) == "-":
+        raise UsageError("--json and --csv - both take stdout", "name a file for the lines")
     view = View(least / 100, fdr / 100, anyway, as_json, csv, html, names)
     if b is None:
         runs_a, runs_b = sides.two_sides(results, a)

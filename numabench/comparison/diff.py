@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from numabench.comparison.side import Side
     from numabench.comparison.treediff import TreeDiff
 
-# Fewer boots with recordings give no verdict on trees.
-_FEW_RECORDED = 3
-
 
 @dataclass(frozen=True)
 class Diff:
@@ -89,11 +86,10 @@ def _notes(a: Side, b: Side, tree: TreeDiff | None, fdr: float) -> Iterator[str]
             f"{inflation:.1f} times as large as in turns are found. Run them with one command: --kernel A --kernel B."
         )
     if tree is None:
-        lacking = " and ".join(name for name, side in (("A", a), ("B", b)) if not side.recorded)
-        yield f"{lacking} has no call graph to compare: record one with --observe cpu."
+        lacking = [name for name, side in (("A", a), ("B", b)) if not side.recorded]
+        verb = "has" if len(lacking) == 1 else "have"
+        yield f"{' and '.join(lacking)} {verb} no call graph to compare: record one with --observe cpu."
     else:
         yield from tree.notes
-    if tree is not None and min(tree.boots_a, tree.boots_b) < _FEW_RECORDED:
-        yield "Fewer than 3 boots with call graphs on a side: the trees are a picture, nothing in them has a verdict."
     if any(not one.names for side in (a, b) for one in side.recorded):
         yield "A recording has no kernel symbols beside it: which functions a kernel has is guessed from what was seen."

@@ -21,7 +21,7 @@ _ABSENT = "absent"
 _TOP = 20
 # Verdicts that a test stands behind, or that name something only one side shows.
 _CHANGED = ("grown", "shrunk", "appeared", "disappeared")
-_LABEL, _VALUE, _RATIO, _INTERVAL, _Q = 42, 9, 6, 14, 7
+_LABEL, _VALUE, _RATIO, _INTERVAL, _Q = 42, 10, 8, 15, 7
 # Units that a value is written with, or needs none.
 _SELF_EVIDENT = {"", "B", "s", "ns", "share"}
 _SHARE, _DELTA, _COST = 8, 9, 17
