@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003  typer reads it
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import typer.main
 
-from numabench.cli import report
+from numabench.cli import report, sweep_cells
 from numabench.cli.progress import StderrProgress
-from numabench.cli.request import request_from
 from numabench.cli.run import (
     DEFAULT_RESULTS,
     GUEST_SILENCE_S,
@@ -22,7 +19,6 @@ from numabench.cli.run import (
     TRIAL_EXTRA_S,
     GuestWish,
     needs_guest,
-    run,
     run_here,
 )
 from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, CannotRun, UsageError
@@ -37,10 +33,6 @@ if TYPE_CHECKING:
     from numabench.host.topology import Topology
     from numabench.record import Sweep, SweepAxis
 
-# A unit is one measured trial: what makes more of a run, and what is the sweep's own to say.
-_NOT_OF_UNITS = frozenset(
-    {"--warmup", "--all-placements", "--observe", "--observe-repeats", "--frequency", "--run-id", "--asked"}
-)
 _SEED_LIMIT = 2**31
 
 
@@ -137,7 +129,7 @@ def _begin(
     from numabench.experiment import matrix
     from numabench.host import topology as host_topology
 
-    workload, options = _options(words)
+    workload, options = sweep_cells.options(words)
     axes, same = matrix.split(options)
     topology = host_topology.read()
     if pairs is not None:
@@ -145,7 +137,7 @@ def _begin(
         # Each pair names its nodes: what was asked for says of which nodes all pairs are.
         same = matrix.without(same, "--nodes")
     cells = matrix.cells(workload, axes, same)
-    requests = [_request(cell.argv) for cell in cells]
+    requests = [sweep_cells.request(cell.argv) for cell in cells]
     guest = _guest(requests, topology, where, progress)
     chosen = random.SystemRandom().randrange(_SEED_LIMIT) if seed is None else seed
     _build(workload)
@@ -162,51 +154,13 @@ def _begin(
     return path
 
 
-@functools.cache
-def _run_command() -> Any:
-    """The command line of `numabench run`, as click has it."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command("run")(run)
-    return typer.main.get_command(app)
-
-
-def _request(argv: Sequence[str]) -> Request:
-    """What the words of a `numabench run` ask for. Raises click's and our own usage errors, as that command does."""
-    context = _run_command().make_context("numabench run", list(argv[1:]))
-    return request_from(context.params, argv=("numabench", *argv))
-
-
-def _options(words: Sequence[str]) -> tuple[str, list[tuple[str, str | None]]]:
-    """The workload, and the options that are meant for its runs, each with its value."""
-    if "--" in sys.argv:
-        raise UsageError("a program of your own has no options to sweep over", "take one of `numabench workloads`")
-    flags = {name for option in _run_command().params if getattr(option, "is_flag", False) for name in option.opts}
-    workloads: list[str] = []
-    options: list[tuple[str, str | None]] = []
-    left = iter(words)
-    for word in left:
-        name, equals, text = word.partition("=")
-        if name in _NOT_OF_UNITS:
-            raise UsageError(f"{name} is not of a sweep, whose units are measured trials", "use numabench run for it")
-        if not name.startswith("--"):
-            workloads.append(word)
-        elif name in flags:
-            options.append((word, None))
-        else:
-            options.append((name, text if equals else next(left, "")))
-    if len(workloads) != 1:
-        wrong = f"'{workloads[1]}' is one word too many" if workloads else "a sweep needs a workload"
-        raise UsageError(wrong, "for example: numabench sweep pingpong --batch 1,8,64")
-    return workloads[0], options
-
-
 def _pairs(
     text: str, workload: str, axes: Sequence[SweepAxis], same: Sequence[str], topology: Topology, where: _Where
 ) -> SweepAxis:
     from numabench.experiment import matrix, plan
     from numabench.experiment.drive_request import ONE_WAY
 
-    first = _request(matrix.cells(workload, axes, same)[0].argv)
+    first = sweep_cells.request(matrix.cells(workload, axes, same)[0].argv)
     if "--start-node" in same or any(axis.name == "start-node" for axis in axes):
         raise UsageError("--pairs and --start-node exclude each other", "a pair begins on its source")
     if text != matrix.ALL_PAIRS:
@@ -270,7 +224,7 @@ def _go_on(path: Path, progress: Progress, *, inside: bool) -> None:
     who = identity()
 
     def run_unit(argv: tuple[str, ...], results_dir: Path, run_id: str, progress: Progress) -> None:
-        run_here(_request(argv), results_dir, run_id, host_topology.read(), progress, who=who)
+        run_here(sweep_cells.request(argv), results_dir, run_id, host_topology.read(), progress, who=who)
 
     run_sweep(path, run_unit, progress, who=who)
 
