@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import re
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from numabench.errors import UsageError
 from numabench.record import SweepAxis, SweepCell
+from numabench.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,29 +32,46 @@ def split(options: Sequence[tuple[str, str | None]]) -> tuple[tuple[SweepAxis, .
 
     `options` are its options as they were given, with their dashes; None is the value of one that has none. An option
     that may have a list is an axis where it has one of two values or more. Raises `UsageError` for a value that is
-    empty or there twice, and for an axis that is there twice.
+    empty or there twice, and for an option that is there twice: the last would win in every cell.
     """
     axes: dict[str, SweepAxis] = {}
     same: list[str] = []
+    given: set[str] = set()
     for option, text in options:
+        if option in given:
+            raise UsageError(f"{option} is there twice", "write it once, and all its values in one list")
+        given.add(option)
         name = option.removeprefix("--")
         values = () if text is None or name not in AXES else tuple(word.strip() for word in text.split(","))
         if len(values) < 2:
             same += [option] if text is None else [option, text]
             continue
-        if name in axes:
-            raise UsageError(f"{option} is there twice", "write all its values in one list")
         axes[name] = _axis(option, name, values)
+    assert not {f"--{name}" for name in axes} & set(same), "an axis's words come last in no cell"
     return tuple(axes.values()), tuple(same)
 
 
 def _axis(option: str, name: str, values: tuple[str, ...]) -> SweepAxis:
     if "" in values:
         raise UsageError(f"a value of {option} is empty", "write them as 1,8,64")
-    twice = [value for place, value in enumerate(values) if value in values[:place]]
-    if twice:
-        raise UsageError(f"{option} has {twice[0]} twice", "write each value once: --repeats repeats them all")
+    first: dict[object, str] = {}
+    for value in values:
+        meant = _meant(name, value)
+        before = first.get(meant)
+        if before is not None:
+            what = f"{value} twice" if before == value else f"{before} and {value}, which are the same"
+            raise UsageError(f"{option} has {what}", "write each value once: --repeats repeats them all")
+        first[meant] = value
     return SweepAxis(name, values)
+
+
+def _meant(name: str, value: str) -> object:
+    """What a value is once it is read; the value itself where it is a word, or cannot be read: its cell says so."""
+    with contextlib.suppress(UsageError, ValueError):
+        if name == PAIR:
+            return pair_nodes(value)
+        return parse_size(value) if name == "size" else int(value)
+    return value
 
 
 def pair_axis(text: str, nodes: Sequence[int], *, both_ways: bool) -> SweepAxis:

@@ -166,6 +166,9 @@ def test_a_sweep_is_not_gone_on_with_on_another_kernel(tmp_path: Path) -> None:
     [
         (("numa02", "--threads", "1,x"), "Invalid value for '--threads'"),
         (("numa02", "--threads", "1,1"), "--threads has 1 twice"),
+        (("numa02", "--size", "1M", "--size", "1M,2M"), "--size is there twice"),
+        (("numa02", "--nodes=1", "--nodes", "2"), "--nodes is there twice"),
+        (("numa02", "--threads", "1,01"), "--threads has 1 and 01, which are the same"),
         (("numa02", "--threads", "1,,2"), "a value of --threads is empty"),
         (("numa02", "--size", "8M,lots"), "'lots' is not a size"),
         (("pingpong", "--batch", "1,0"), "--batch 0 is out of range"),

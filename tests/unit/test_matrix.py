@@ -19,6 +19,46 @@ def test_options_with_lists_are_axes_and_the_others_are_in_every_cell() -> None:
     assert same == ("--nodes", "0,1", "--verify", "--size", "8M")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        [("--size", "1M"), ("--size", "1M,2M")],
+        [("--size", "1M,2M"), ("--size", "1M")],
+        [("--size", "1M,2M"), ("--size", "4M,8M")],
+        [("--size", "1M"), ("--size", "2M")],
+        [("--nodes", "2"), ("--nodes", "0,1")],
+        [("--verify", None), ("--verify", None)],
+    ],
+)
+def test_an_option_that_is_there_twice_is_refused(options: list[tuple[str, str | None]]) -> None:
+    """Of two the last would win in every cell, and the report would name another value than what ran."""
+    with pytest.raises(UsageError, match=f"{options[0][0]} is there twice"):
+        matrix.split([("--batch", "1,8"), *options])
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "told"),
+    [
+        ("--batch", "8,1,08", "--batch has 8 and 08, which are the same"),
+        ("--batch", "8,+8", "--batch has 8 and +8"),
+        ("--mover-on", "all,0,00", "--mover-on has 0 and 00"),
+        ("--size", "1G,1024M", "--size has 1G and 1024M"),
+        ("--size", "64k,0.5m,65536", "--size has 64k and 65536"),
+        ("--batch", "1,1", "--batch has 1 twice"),
+        ("--size", "8M,8M", "--size has 8M twice"),
+    ],
+)
+def test_values_that_mean_the_same_are_refused(option: str, values: str, told: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        matrix.split([(option, values)])
+    assert told in refused.value.message
+
+
+def test_values_that_only_look_alike_are_taken() -> None:
+    (batch, size, pages), _ = matrix.split([("--batch", "1,10,100"), ("--size", "1K,1M,1"), ("--pages", "64k,4k")])
+    assert (batch.values, size.values, pages.values) == (("1", "10", "100"), ("1K", "1M", "1"), ("64k", "4k"))
+
+
 def test_cells_are_every_combination() -> None:
     axes = (SweepAxis("batch", ("1", "8")), SweepAxis("pages", ("4k", "thp")))
     found = matrix.cells("pingpong", axes, ("--verify",))
@@ -59,7 +99,7 @@ def test_a_pair_names_its_nodes_and_where_pages_begin() -> None:
     assert cell.argv == ("run", "pingpong", "--nodes", "1,3", "--start-node", "3", "--repeats", "1")
 
 
-@pytest.mark.parametrize("text", ["", "0", "0-1", "0>1>2", "a>b", "0>", "0>0", "0>1,0>1", "-1>0"])
+@pytest.mark.parametrize("text", ["", "0", "0-1", "0>1>2", "a>b", "0>", "0>0", "0>1,0>1", "0>1,00>1", "-1>0"])
 def test_what_is_no_pair_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         matrix.pair_axis(text, (), both_ways=False)
