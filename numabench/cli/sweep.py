@@ -131,11 +131,13 @@ def _begin(
 
     workload, options = sweep_cells.options(words)
     axes, same = matrix.split(options)
+    matrix.check_units(axes, repeats)
     topology = host_topology.read()
     if pairs is not None:
         axes = (_pairs(pairs, workload, axes, same, topology, where), *axes)
         # Each pair names its nodes: what was asked for says of which nodes all pairs are.
         same = matrix.without(same, "--nodes")
+        matrix.check_units(axes, repeats)
     cells = matrix.cells(workload, axes, same)
     requests = [sweep_cells.request(cell.argv) for cell in cells]
     guest = _guest(requests, topology, where, progress)
@@ -160,7 +162,7 @@ def _pairs(
     from numabench.experiment import matrix, plan
     from numabench.experiment.drive_request import ONE_WAY
 
-    first = sweep_cells.request(matrix.cells(workload, axes, same)[0].argv)
+    first = sweep_cells.request(matrix.first_cell(workload, axes, same).argv)
     if "--start-node" in same or any(axis.name == "start-node" for axis in axes):
         raise UsageError("--pairs and --start-node exclude each other", "a pair begins on its source")
     if text != matrix.ALL_PAIRS:

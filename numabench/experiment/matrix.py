@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import re
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ def pair_axis(text: str, nodes: Sequence[int], *, both_ways: bool) -> SweepAxis:
     `both_ways` has `all` take each two nodes both ways, for a route that goes one way. Raises `UsageError`.
     """
     if text == ALL_PAIRS:
+        if len(nodes) * (len(nodes) - 1) > MAX_UNITS:
+            raise UsageError(f"--pairs all of {len(nodes):,} nodes are more than {MAX_UNITS:,} units", "name the pairs")
         pairs = itertools.permutations(nodes, 2) if both_ways else itertools.combinations(nodes, 2)
         values = tuple(f"{source}>{target}" for source, target in pairs)
         if not values:
@@ -103,13 +106,17 @@ def pair_nodes(value: str) -> tuple[int, int]:
 
 def cells(workload: str, axes: Sequence[SweepAxis], same: Sequence[str]) -> tuple[SweepCell, ...]:
     """Every combination of the axes' values, the last axis fastest, with the words of `numabench` that run it."""
-    found = []
-    for values in itertools.product(*(axis.values for axis in axes)):
-        words: list[str] = []
-        for axis, value in zip(axes, values, strict=True):
-            words += _words(axis.name, value)
-        found.append(SweepCell(values, ("run", workload, *words, *same, "--repeats", "1")))
-    return tuple(found)
+    return tuple(_cell(workload, axes, values, same) for values in itertools.product(*(axis.values for axis in axes)))
+
+
+def first_cell(workload: str, axes: Sequence[SweepAxis], same: Sequence[str]) -> SweepCell:
+    """The first of the cells, without making the others."""
+    return _cell(workload, axes, tuple(axis.values[0] for axis in axes), same)
+
+
+def _cell(workload: str, axes: Sequence[SweepAxis], values: tuple[str, ...], same: Sequence[str]) -> SweepCell:
+    words = [word for axis, value in zip(axes, values, strict=True) for word in _words(axis.name, value)]
+    return SweepCell(values, ("run", workload, *words, *same, "--repeats", "1"))
 
 
 def _words(name: str, value: str) -> list[str]:
@@ -119,16 +126,20 @@ def _words(name: str, value: str) -> list[str]:
     return ["--nodes", f"{min(source, target)},{max(source, target)}", "--start-node", str(source)]
 
 
+def check_units(axes: Sequence[SweepAxis], repeats: int) -> None:
+    """Refuse, with `UsageError`, more units than `MAX_UNITS`; by arithmetic, for each cell takes its time to check."""
+    cell_count = math.prod(len(axis.values) for axis in axes)
+    if cell_count * repeats > MAX_UNITS:
+        times = "1 repeat" if repeats == 1 else f"{repeats:,} repeats"
+        raise UsageError(f"{cell_count:,} cells in {times} are more than {MAX_UNITS:,} units", "ask for fewer values")
+
+
 def turns(cell_count: int, repeats: int, seed: int) -> tuple[tuple[int, int], ...]:
     """The order of all units as (cell, repeat), repeats counted from 1.
 
     Every repeat holds each cell once, in an order of its own, shuffled by the seed: what drifts on the machine meets
-    all cells alike. Raises `UsageError` where there are too many.
+    all cells alike.
     """
-    if cell_count * repeats > MAX_UNITS:
-        raise UsageError(
-            f"{cell_count} cells in {repeats} repeats are more than {MAX_UNITS:,} units", "ask for fewer values"
-        )
     shuffled = random.Random(seed)  # noqa: S311  an experiment's order, not a secret
     order = []
     for repeat in range(1, repeats + 1):

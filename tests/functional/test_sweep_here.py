@@ -193,6 +193,21 @@ def test_what_cannot_be_meant_in_any_cell_is_told_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("pairs", [(), ("--pairs", "0>1")])
+def test_too_many_units_are_told_at_once(tmp_path: Path, pairs: tuple[str, ...]) -> None:
+    """A cell takes milliseconds to check: of a million that would be hours, of their product the memory."""
+    many = ",".join(map(str, range(1, 1001)))
+    began = time.monotonic()
+    ended = numabench(
+        *("sweep", "pingpong", "--batch", many, "--retries", many, "--threads", many, *pairs),
+        *("--results", str(tmp_path)),
+    )
+    assert ended.exit_status == 2, ended.stderr
+    assert "1,000,000,000 cells in 3 repeats are more than 100,000 units" in ended.stderr
+    assert time.monotonic() - began < 20
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lock_that_is_left_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / "sweep.lock").touch()
     with store.alone(tmp_path), (tmp_path / "sweep.lock").open() as file, pytest.raises(BlockingIOError):

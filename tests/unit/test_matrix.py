@@ -110,9 +110,22 @@ def test_all_pairs_of_one_node_are_none() -> None:
         matrix.pair_axis("all", (0,), both_ways=True)
 
 
-def test_too_many_units_are_refused() -> None:
-    with pytest.raises(UsageError, match="more than 100,000 units"):
-        matrix.turns(1000, 101, 1)
+def test_too_many_units_are_refused_without_making_one() -> None:
+    """The product of these axes would fill the memory long before it was counted."""
+    axes = [SweepAxis(name, tuple(map(str, range(1000)))) for name in matrix.AXES]
+    with pytest.raises(UsageError, match=r"1,000,000,\S+ cells in 1 repeat are more than 100,000 units"):
+        matrix.check_units(axes, 1)
+    with pytest.raises(UsageError, match="1,000 cells in 101 repeats are more"):
+        matrix.check_units(axes[:1], 101)
+    matrix.check_units(axes[:1], 100)
+    matrix.check_units((), 1)
+    assert matrix.first_cell("pingpong", axes[:4], ()).values == ("0", "0", "0", "0")
+
+
+def test_too_many_pairs_are_refused_without_making_one() -> None:
+    with pytest.raises(UsageError, match=r"--pairs all of 1,000,000,000 nodes are more than 100,000 units"):
+        matrix.pair_axis("all", range(10**9), both_ways=True)
+    assert len(matrix.pair_axis("all", range(8), both_ways=True).values) == 56
 
 
 def test_a_units_name_is_a_file_name_that_sorts() -> None:
