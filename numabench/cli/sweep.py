@@ -134,12 +134,12 @@ def _begin(
     matrix.check_units(axes, repeats)
     topology = host_topology.read()
     if pairs is not None:
-        axes = (_pairs(pairs, workload, axes, same, topology, where), *axes)
+        axes = (_pairs(pairs, workload, axes, same, topology, where, progress), *axes)
         # Each pair names its nodes: what was asked for says of which nodes all pairs are.
         same = matrix.without(same, "--nodes")
         matrix.check_units(axes, repeats)
     cells = matrix.cells(workload, axes, same)
-    requests = [sweep_cells.request(cell.argv) for cell in cells]
+    requests = sweep_cells.requests(axes, cells, progress)
     guest = _guest(requests, topology, where, progress)
     chosen = random.SystemRandom().randrange(_SEED_LIMIT) if seed is None else seed
     _build(workload)
@@ -157,12 +157,18 @@ def _begin(
 
 
 def _pairs(
-    text: str, workload: str, axes: Sequence[SweepAxis], same: Sequence[str], topology: Topology, where: _Where
+    text: str,
+    workload: str,
+    axes: Sequence[SweepAxis],
+    same: Sequence[str],
+    topology: Topology,
+    where: _Where,
+    progress: Progress,
 ) -> SweepAxis:
     from numabench.experiment import matrix, plan
     from numabench.experiment.drive_request import ONE_WAY
 
-    first = sweep_cells.request(matrix.first_cell(workload, axes, same).argv)
+    (first,) = sweep_cells.requests(axes, [matrix.first_cell(workload, axes, same)], progress)
     if "--start-node" in same or any(axis.name == "start-node" for axis in axes):
         raise UsageError("--pairs and --start-node exclude each other", "a pair begins on its source")
     if text != matrix.ALL_PAIRS:

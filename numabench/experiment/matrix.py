@@ -22,6 +22,8 @@ AXES = (
     *("victims", "victim-access", "victim-pattern", "victim-on", "depth", "fanout", "mover-at", "size", "start-node"),
     *("thp", "balancing"),
 )
+# Those of which one value is a list.
+LISTS = ("nodes", "obstacles", "churn")
 PAIR = "pair"
 ALL_PAIRS = "all"
 MAX_UNITS = 100_000
@@ -33,7 +35,8 @@ def split(options: Sequence[tuple[str, str | None]]) -> tuple[tuple[SweepAxis, .
 
     `options` are its options as they were given, with their dashes; None is the value of one that has none. An option
     that may have a list is an axis where it has one of two values or more. Raises `UsageError` for a value that is
-    empty or there twice, and for an option that is there twice: the last would win in every cell.
+    empty or there twice, for a list where none may be, and for an option that is there twice: the last would win in
+    every cell.
     """
     axes: dict[str, SweepAxis] = {}
     same: list[str] = []
@@ -43,6 +46,8 @@ def split(options: Sequence[tuple[str, str | None]]) -> tuple[tuple[SweepAxis, .
             raise UsageError(f"{option} is there twice", "write it once, and all its values in one list")
         given.add(option)
         name = option.removeprefix("--")
+        if text is not None and "," in text and name not in (*AXES, *LISTS):
+            raise UsageError(f"{option} may not have a list", "give it one value, and have a sweep for each")
         values = () if text is None or name not in AXES else tuple(word.strip() for word in text.split(","))
         if len(values) < 2:
             same += [option] if text is None else [option, text]

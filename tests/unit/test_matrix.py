@@ -59,6 +59,13 @@ def test_values_that_only_look_alike_are_taken() -> None:
     assert (batch.values, size.values, pages.values) == (("1", "10", "100"), ("1K", "1M", "1"), ("64k", "4k"))
 
 
+def test_a_list_that_is_one_value_is_taken_and_one_where_none_may_be_is_refused() -> None:
+    _, same = matrix.split([("--nodes", "0,1"), ("--obstacles", "pinned:1,ksm:2"), ("--churn", "fork,write")])
+    assert same[1::2] == ("0,1", "pinned:1,ksm:2", "fork,write")
+    with pytest.raises(UsageError, match="--duration may not have a list"):
+        matrix.split([("--duration", "1s,2s")])
+
+
 def test_cells_are_every_combination() -> None:
     axes = (SweepAxis("batch", ("1", "8")), SweepAxis("pages", ("4k", "thp")))
     found = matrix.cells("pingpong", axes, ("--verify",))
