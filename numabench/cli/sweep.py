@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numabench.experiment.plan import Request
     from numabench.experiment.progress import Progress
     from numabench.host.topology import Topology
+    from numabench.lab.shapes import Shape
     from numabench.record import Sweep, SweepAxis
 
 _SEED_LIMIT = 2**31
@@ -140,7 +141,10 @@ def _begin(
         matrix.check_units(axes, repeats)
     cells = matrix.cells(workload, axes, same)
     requests = sweep_cells.requests(axes, cells, progress)
-    guest = _guest(requests, topology, where, progress)
+    is_for_guest = _is_for_guest(requests, topology, where, progress)
+    machine = _shape(requests, where.guest).topology() if is_for_guest else topology
+    sweep_cells.check_plans(axes, cells, requests, machine, progress)
+    guest = _guest(requests, where.guest) if is_for_guest else None
     chosen = random.SystemRandom().randrange(_SEED_LIMIT) if seed is None else seed
     _build(workload)
     plan = {
@@ -185,27 +189,43 @@ def _pairs(
     return matrix.pair_axis(text, nodes, both_ways=one_way)
 
 
-def _guest(
-    requests: Sequence[Request], topology: Topology, where: _Where, progress: Progress
-) -> dict[str, object] | None:
-    """The guest that all of the sweep runs in, or None where this machine serves all cells, or has to."""
+def _is_for_guest(requests: Sequence[Request], topology: Topology, where: _Where, progress: Progress) -> bool:
+    """Whether all of the sweep runs in a guest; else this machine serves all cells, or has to."""
     from numabench.experiment import plan
 
     lacking = [request for request in requests if plan.missing_nodes(request, topology)]
     if where.native and len(lacking) == len(requests):
         raise CannotRun(lacking[0].name, plan.missing_nodes(lacking[0], topology))
-    if where.native or not (where.lab or (lacking and needs_guest(lacking[0], topology, progress))):
-        if where.guest != GuestWish():
-            raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
-        return None
+    if not where.native and (where.lab or (lacking and needs_guest(lacking[0], topology, progress))):
+        return True
+    if where.guest != GuestWish():
+        raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
+    return False
+
+
+def _shape(requests: Sequence[Request], guest: GuestWish) -> Shape:
+    """That of the smallest guest which serves all cells."""
+    from numabench.experiment import plan
+    from numabench.lab.shapes import shape_for
+
+    return shape_for(
+        max(plan.guest_nodes(request) for request in requests),
+        memory_per_node_bytes=guest.memory_per_node_bytes,
+        cpus_per_node=guest.cpus_per_node,
+    )
+
+
+def _guest(requests: Sequence[Request], guest: GuestWish) -> dict[str, object]:
+    """The guest that all of the sweep runs in, for its record."""
+    from numabench.experiment import plan
     from numabench.lab.delegate import choose_kernel
 
     return {
         "nodes": max(plan.guest_nodes(request) for request in requests),
         # A guest of another kernel is no place to go on: the name is kept also where it was not asked for.
-        "kernel": choose_kernel(where.guest.kernel).name,
-        "cpus_per_node": where.guest.cpus_per_node,
-        "memory_per_node_bytes": where.guest.memory_per_node_bytes,
+        "kernel": choose_kernel(guest.kernel).name,
+        "cpus_per_node": guest.cpus_per_node,
+        "memory_per_node_bytes": guest.memory_per_node_bytes,
     }
 
 

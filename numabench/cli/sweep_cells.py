@@ -12,13 +12,14 @@ import typer.main
 
 from numabench.cli.request import request_from
 from numabench.cli.run import run
-from numabench.errors import UsageError
+from numabench.errors import CannotRun, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numabench.experiment.plan import Request
     from numabench.experiment.progress import Progress
+    from numabench.host.topology import Topology
     from numabench.record import SweepAxis, SweepCell
 
 # A unit is one measured trial: what makes more of a run, and what is the sweep's own to say.
@@ -74,6 +75,26 @@ def requests(axes: Sequence[SweepAxis], cells: Sequence[SweepCell], progress: Pr
         with told_of(axes, cell):
             found.append(request(cell.argv))
     return found
+
+
+def check_plans(
+    axes: Sequence[SweepAxis],
+    cells: Sequence[SweepCell],
+    asked: Sequence[Request],
+    topology: Topology,
+    progress: Progress,
+) -> None:
+    """Refuse, with `UsageError`, a cell that no run can be planned for on the machine that all are to run on.
+
+    What that machine lacks is no mistake: it is the outcome of the cell's units.
+    """
+    from numabench.experiment.plan import make_plan
+    from numabench.workload import catalog
+
+    for place, (cell, each) in enumerate(zip(cells, asked, strict=True), 1):
+        progress.status(f"planning cell {place} of {len(cells)}")
+        with told_of(axes, cell), contextlib.suppress(CannotRun):
+            make_plan(each, catalog.find(each.workload), topology, emulated=False)
 
 
 def options(words: Sequence[str]) -> tuple[str, list[tuple[str, str | None]]]:

@@ -208,6 +208,46 @@ def test_what_cannot_be_meant_in_any_cell_is_told_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+ONE_NODE = ("--nodes", "1", "--native", "--driver", "null")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((*ONE_NODE, "--size", "64K", "--threads", "64,1"), "threads 64: --size 65536 leaves less than a page"),
+        ((*ONE_NODE, "--start-node", "0,5"), "start-node 5: --start-node 5 is not one of the run's nodes (0)"),
+        (("--lab", "--size", "64K", "--threads", "64,1"), "threads 64: --size 65536 leaves less than a page"),
+        (("--lab", "--size", "1M", "--start-node", "0,2"), "start-node 2 is not one of the run's nodes (0-1)"),
+        (("--lab", "--nodes", "9", "--batch", "1,8"), "no guest has 9 nodes"),
+        ((*ONE_NODE, "--pages", "4k,thp", "--size", "1M"), "pages thp: --size 1048576 leaves less than a page"),
+    ],
+)
+def test_a_cell_that_no_plan_can_be_made_for_refuses_the_sweep(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    ended = numabench("sweep", "pingpong", *words, "--results", str(tmp_path))
+    assert ended.exit_status == 2, ended.stderr
+    assert told in ended.stderr
+    assert re.fullmatch(r"numabench: .+ \(.+\)\n", ended.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_unit_that_cannot_be_meant_any_more_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """What can be meant may depend on the machine's free memory, and on what a sweep's file was made with."""
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "100ms", "--repeats", "1")
+    numabench(*words, "--results", str(tmp_path)).check("sweep")
+    (path,) = tmp_path.glob("[0-9]*-sweep-*")
+    record = json.loads((path / "sweep.json").read_text())
+    record["cells"][record["units"][0]["cell"]]["argv"] += ["--start-node", "5"]
+    (path / "sweep.json").write_text(json.dumps(record))
+    for unit in record["units"]:
+        (path / "units" / unit["name"]).rename(tmp_path / unit["name"])
+    ended = numabench("sweep", "--resume", path.name, "--results", str(tmp_path))
+    assert ended.exit_status == 0, ended.stderr
+    assert "--start-node 5 is not one of the run's nodes (0)" in ended.stdout
+    assert [unit.status for unit in store.read_plan(path).units] == ["cannot-run", "done"]
+
+
 @pytest.mark.parametrize("pairs", [(), ("--pairs", "0>1")])
 def test_too_many_units_are_told_at_once(tmp_path: Path, pairs: tuple[str, ...]) -> None:
     """A cell takes milliseconds to check: of a million that would be hours, of their product the memory."""

@@ -11,7 +11,7 @@ import pytest
 from driven_sweep import trial
 
 from numabench import store
-from numabench.errors import CannotRun, ResultError, Unfit, WorkloadError
+from numabench.errors import CannotRun, ResultError, Unfit, UsageError, WorkloadError
 from numabench.experiment.sweep import MAX_CUTS, run_sweep
 from numabench.record import GuestPlan, SweepAxis
 
@@ -150,6 +150,22 @@ def test_what_cannot_run_is_its_units_outcome(tmp_path: Path) -> None:
     machine = Machine()
     go_on(path, machine)
     assert machine.ran == []
+
+
+def test_what_cannot_be_meant_after_all_is_its_units_outcome(tmp_path: Path) -> None:
+    path = begun(tmp_path)
+    first = store.read_plan(path).units[0].name
+
+    def refuse(name: str, _directory: Path) -> None:
+        if name == first:
+            raise UsageError("--size 64K leaves less than a page", "ask for more memory")
+
+    machine = Machine(refuse)
+    go_on(path, machine)
+    assert len(machine.ran) == 6
+    sweep = store.load_sweep(path)
+    assert (sweep.units[0].status, sweep.units[0].reasons) == ("cannot-run", ("--size 64K leaves less than a page",))
+    assert sweep.is_complete
 
 
 def test_another_failure_ends_the_sweep_and_leaves_the_unit_to_be_run(tmp_path: Path) -> None:
