@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from numabench.cli.run import (
     needs_guest,
     run_here,
 )
-from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, CannotRun, UsageError
+from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, CannotRun, Unfit, UsageError
 from numabench.record import CANNOT_RUN
 from numabench.units import parse_duration, parse_size
 
@@ -240,10 +241,12 @@ def _go_on(path: Path, progress: Progress, *, inside: bool) -> None:
     from numabench import store
 
     plan = store.read_plan(path)
-    if plan.is_complete:
-        return
     if plan.guest is not None and not inside:
-        _run_in_guest(plan, progress)
+        if not plan.is_complete:
+            _run_in_guest(plan, progress)
+        return
+    _recover(progress)
+    if plan.is_complete:
         return
     from numabench.experiment.sweep import run_sweep
     from numabench.host import topology as host_topology
@@ -255,6 +258,16 @@ def _go_on(path: Path, progress: Progress, *, inside: bool) -> None:
         run_here(sweep_cells.request(argv), results_dir, run_id, host_topology.read(), progress, who=who)
 
     run_sweep(path, run_unit, progress, who=who)
+
+
+def _recover(progress: Progress) -> None:
+    """Put back what a unit that was killed has left set: its trial may be whole, and no other one left to do so."""
+    from numabench.host import cpuset, knobs
+
+    # One that lives has the knobs: it puts them back itself.
+    with contextlib.suppress(Unfit):
+        knobs.recover(on_write=progress.say)
+    cpuset.recover()
 
 
 def _run_in_guest(plan: Sweep, progress: Progress) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from numabench import process, store
-from numabench.host import processes
+from numabench.host import cpuset, processes
+from numabench.host.knob_journal import Journal, locked
 from numabench.host.root import LIVE
 
+BALANCING = Path("/proc/sys/kernel/numa_balancing")
 WORDS = ("--nodes", "1", "--native", "--no-tune", "--size", "8M", "--interval", "100ms")
 # 3 x 2 cells in two repeats, of calls that move nothing: that may run on one node.
 NULL = ("pingpong", "--driver", "null", *WORDS, "--duration", "200ms", "--victims", "1")
@@ -27,6 +29,14 @@ UNITS = 12
 
 def numabench(*words: str) -> process.Completed:
     return process.run([sys.executable, "-m", "numabench", *words], timeout_s=120)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where these sweeps keep their journal: another numabench on this machine has nothing to do with them."""
+    home = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    return home / "numabench"
 
 
 def trials(path: Path) -> dict[str, int]:
@@ -95,6 +105,64 @@ def test_a_sweep_killed_twice_completes_with_no_unit_lost_or_run_twice(tmp_path:
     for name in third:
         run = store.load(path / "units" / name)
         assert [trial.status for trial in run.trials] == ["ok"]
+
+
+@pytest.mark.skipif(not os.access(BALANCING, os.W_OK), reason=f"{BALANCING} cannot be written here")
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_killed_units_knobs_are_put_back_also_where_no_unit_is_left_to_run(tmp_path: Path, *, is_last: bool) -> None:
+    """The unit is killed when its trial is whole; then all are, or the other one has been cut off too often."""
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "100ms", "--repeats", "1")
+    numabench(*words, "--results", str(tmp_path)).check("sweep")
+    (path,) = tmp_path.glob("[0-9]*-sweep-*")
+    before = BALANCING.read_text()
+    code = (
+        "import os, signal\n"
+        "from numabench.host import knobs\n"
+        f"with knobs.apply({{'numa_balancing': '{1 - min(int(before), 1)}'}}):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = process.run([sys.executable, "-c", code])
+    assert killed.exit_status == -signal.SIGKILL
+    assert BALANCING.read_text() != before
+    if not is_last:
+        unit = store.read_plan(path).units[1].name
+        for place in range(1, 4):
+            (path / "units" / f".aside-{place}-{unit}").mkdir()
+        (path / "units" / unit).rename(tmp_path / "away")
+    ended = numabench("sweep", "--resume", path.name, "--results", str(tmp_path))
+    try:
+        assert BALANCING.read_text() == before
+        assert "restored kernel.numa_balancing" in ended.stderr
+        assert store.read_plan(path).is_complete
+    finally:
+        BALANCING.write_text(before)
+
+
+@pytest.mark.skipif(bool(cpuset.requirements()), reason="; ".join(cpuset.requirements()))
+def test_a_killed_units_cpuset_is_taken_away_also_where_no_unit_is_left_to_run(tmp_path: Path) -> None:
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "100ms", "--repeats", "1")
+    numabench(*words, "--results", str(tmp_path)).check("sweep")
+    code = (
+        "import os, signal\n"
+        "from numabench.host import cpuset\n"
+        f"with cpuset.confined((0,), {tuple(os.sched_getaffinity(0))}) as held:\n"
+        "    print(held.directory, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    left = Path(process.run([sys.executable, "-c", code]).stdout.strip())
+    assert left.is_dir()
+    numabench("sweep", "--resume", "last", "--results", str(tmp_path)).check("resume")
+    assert not left.exists()
+
+
+def test_the_report_of_a_sweep_does_not_wait_for_another_run(tmp_path: Path, state: Path) -> None:
+    """Resuming what is complete shows it, also while a run that lives has knobs set."""
+    words = ("sweep", "numa02", *WORDS, "--threads", "1,2", "--duration", "100ms", "--repeats", "1")
+    numabench(*words, "--results", str(tmp_path)).check("sweep")
+    with locked(state):
+        Journal(state).append({"boot_id": ""})
+        ended = numabench("sweep", "--resume", "last", "--results", str(tmp_path))
+    assert ended.exit_status == 0, ended.stderr
 
 
 def test_what_each_unit_ran_is_what_its_cell_says(tmp_path: Path) -> None:
