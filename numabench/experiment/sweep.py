@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numabench import store
-from numabench.errors import CannotRun, Unfit, UsageError
+from numabench.errors import CannotRun, ResultError, Unfit, UsageError
 from numabench.experiment.matrix import described
 from numabench.record import CANNOT_RUN, DONE, LOST, PENDING
 from numabench.units import format_seconds
@@ -88,14 +89,22 @@ def _run_pending(sweep: Sweep, run_unit: RunUnit, progress: Progress) -> None:
 
 def _check_identity(sweep: Sweep, who: dict[str, Any]) -> None:
     """Refuse to go on elsewhere: times of two kernels in one table would be compared by everyone who reads it."""
-    first = next((unit for unit in sweep.units if unit.status == DONE), None)
-    if first is None:
+    before = _recorded_identity(sweep)
+    if before is None:
         return
-    before = store.load(sweep.path / store.UNITS / first.name).identity
     kept, now = _identity(before), _identity(who)
     differs = [f"{name} was {kept[name]!a} and is {now[name]!a}" for name in kept if kept[name] != now[name]]
     if differs:
         raise Unfit(f"{sweep.sweep_id} began elsewhere: " + "; ".join(differs), "go on with it there, or begin anew")
+
+
+def _recorded_identity(sweep: Sweep) -> dict[str, Any] | None:
+    """That of the first unit which can be read: what is damaged comes into no table."""
+    for unit in sweep.units:
+        if unit.status == DONE:
+            with contextlib.suppress(ResultError):
+                return store.load(sweep.path / store.UNITS / unit.name).identity
+    return None
 
 
 def _identity(record: dict[str, Any]) -> dict[str, object]:

@@ -196,6 +196,52 @@ def test_units_of_two_machines_do_not_come_into_one_sweep(tmp_path: Path) -> Non
         run_sweep(path, Machine(), Silence(), who=who)
 
 
+@pytest.mark.parametrize("text", ["", '{"schema_version": 1, "ki', "[]"])
+def test_a_damaged_unit_does_not_keep_a_sweep_from_being_gone_on_with(tmp_path: Path, text: str) -> None:
+    path = begun(tmp_path)
+    first, second = (unit.name for unit in store.read_plan(path).units[:2])
+    for name in (first, second):
+        driven_sweep.write_unit(path, name, trial())
+    (path / "units" / first / "run.json").write_text(text)
+    elsewhere = identity() | {"hostname": "another"}
+    with pytest.raises(Unfit, match="hostname was 'box' and is 'another'"):
+        run_sweep(path, Machine(), Silence(), who=elsewhere)
+    machine = Machine()
+    go_on(path, machine)
+    assert len(machine.ran) == 4
+    # Where all that is whole is damaged, no time of it comes into a table.
+    for unit in store.read_plan(path).units:
+        (path / "units" / unit.name / "run.json").write_text(text)
+    shutil.rmtree(path / "units" / second)
+    run_sweep(path, machine, Silence(), who=elsewhere)
+    assert [name for _, name in machine.ran[4:]] == [second]
+
+
+def test_what_is_damaged_is_told_with_what_to_remove(tmp_path: Path) -> None:
+    path = driven_sweep.write(tmp_path, AXES, lambda _values, _repeat: trial(), 1)
+    directory = path / "units" / store.read_plan(path).units[0].name
+    (directory / "run.json").write_text("{")
+    told = f"remove {directory} and go on with the sweep to have it run again"
+    assert store.load_sweep(path).units[0].reasons[1:] == (told,)
+    record = json.loads((path / "units" / store.read_plan(path).units[1].name / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps(record | {"schema_version": 99}))
+    assert "remove" not in store.load_sweep(path).units[0].reasons[1], "a newer numabench can read it"
+    shutil.rmtree(directory)
+    go_on(path, Machine())
+    assert store.load_sweep(path).units[0].status == "done"
+
+
+@pytest.mark.parametrize("text", ["", '{"status": "lo', '{"status": "well", "reasons": []}'])
+def test_a_damaged_outcome_is_told_with_what_to_remove(tmp_path: Path, text: str) -> None:
+    path = begun(tmp_path)
+    file = path / "outcomes" / f"{store.read_plan(path).units[0].name}.json"
+    file.write_text(text)
+    with pytest.raises(ResultError) as refused:
+        store.load_sweep(path)
+    assert str(file) in refused.value.message
+    assert refused.value.hint == f"remove {file} and go on with the sweep to have it run again"
+
+
 def test_a_sweeps_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     guest = {"nodes": 4, "kernel": "6.1", "cpus_per_node": 2, "memory_per_node_bytes": 1 << 30}
     path = driven_sweep.write(tmp_path, AXES, lambda _values, _repeat: None, 1, guest=guest, stall_budget_s=0.0001)
