@@ -77,6 +77,7 @@ def sweep(
     """
     guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
     budget_s = None if stall_budget is None else parse_duration(stall_budget)
+    view = report.SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s)
     progress = StderrProgress()
     try:
         if resume is not None:
@@ -90,7 +91,7 @@ def sweep(
     finally:
         progress.clear()
     if not inside:
-        _show(path, report.SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s))
+        _show(path, view)
 
 
 @dataclass(frozen=True)

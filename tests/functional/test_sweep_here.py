@@ -178,6 +178,13 @@ def test_what_each_unit_ran_is_what_its_cell_says(tmp_path: Path) -> None:
     assert [line.split(",")[:3] for line in lines[1:]] == [
         [str(n), str(u.repeat), "ok"] for n, u in enumerate(sweep.units, 1)
     ]
+    both = numabench("report", "last", "--results", str(tmp_path), "--csv", "-", "--json")
+    assert (both.exit_status, both.stdout) == (2, "")
+    assert "--json and --csv - both write to stdout (write the lines to a file: --csv FILE)" in both.stderr
+    lines_file, words = tmp_path / "units.csv", ("report", "last", "--results", str(tmp_path), "--json")
+    shown = numabench(*words, "--csv", str(lines_file)).check("report").stdout
+    assert json.loads(shown)["units"]
+    assert lines_file.read_text().splitlines() == lines
     listed = numabench("list", "--results", str(tmp_path)).check("list").stdout
     assert f"{sweep.sweep_id}" in listed
     assert "complete     4/4 units" in listed
@@ -261,6 +268,7 @@ def test_a_sweep_is_not_gone_on_with_on_another_kernel(tmp_path: Path) -> None:
         (("numa02", "--pairs", "0-1"), "'0-1' is no pair of nodes"),
         (("--threads", "1,2"), "a sweep needs a workload"),
         (("numa02", "memset"), "'memset' is one word too many"),
+        (("numa02", "--threads", "1,2", "--json", "--csv", "-"), "--json and --csv - both write to stdout"),
         (("--resume", "last", "--batch", "1,2"), "--resume takes everything from the sweep"),
     ],
 )
