@@ -309,7 +309,6 @@ static void map_and_touch(struct process *process)
     print_phase("first_touch", "begin");
     touch_memory(process);
     print_phase("first_touch", "end");
-    outside_start();
 }
 
 /* Its notes lie where it runs. */
@@ -342,7 +341,6 @@ void driven_release(struct process *process)
 
 static void check(struct process *process)
 {
-    outside_join();
     integrity_check(process);
     driven_release(process);
 }

@@ -220,7 +220,7 @@ static void check_driver(const struct driven_options *options)
     bool names_pages = options->driver == DRIVER_MOVE_PAGES || options->driver == DRIVER_NULL;
 
     if (options->mover == MOVER_OUTSIDE && options->driver != DRIVER_MOVE_PAGES &&
-        options->driver != DRIVER_MIGRATE_PAGES)
+        options->driver != DRIVER_MIGRATE_PAGES && options->driver != DRIVER_NULL)
         fail_usage("--mover outside is for move_pages and migrate_pages: %s has no pid", name);
     if (options->order == ORDER_INTERLEAVED && !names_pages)
         fail_usage("--order interleaved needs a driver that names each page, move_pages: not %s", name);

@@ -95,6 +95,7 @@ DRIVERS = (
         NULL,
         "no system call at all: what the movers cost themselves",
         lambda _here: (),
+        movers=(INSIDE, OUTSIDE),
         orders=_ALL_ORDERS,
     ),
 )

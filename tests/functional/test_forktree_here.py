@@ -202,6 +202,20 @@ def test_a_process_that_dies_fails_the_run_with_its_reason(
         finish(subject)
 
 
+@pytest.mark.parametrize("mover_at", ["child", "sibling"])
+def test_movers_that_die_before_they_are_ready_fail_the_run_with_the_reason(
+    program: Callable[..., str], mover_at: str
+) -> None:
+    killing = {"NUMABENCH_TEST_KILL": "1"}
+    status, lines, _ = run(
+        program("-DNUMABENCH_TEST"), *FAMILY, "--loops", "1", "--mover-at", mover_at, "--threads", "2", env=killing
+    )
+    assert status == 1
+    assert [line["code"] for line in of(lines, "error")] == ["failed"]
+    assert "was killed by signal 9 (Killed)" in of(lines, "error")[0]["message"]
+    assert not of(lines, "ready")
+
+
 def test_a_byte_that_the_test_build_damages_in_a_child_is_found(program: Callable[..., str]) -> None:
     damaging = {"NUMABENCH_TEST_CORRUPT": "1"}
     tested = program("-DNUMABENCH_TEST")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import time
 from pathlib import Path
@@ -203,6 +204,49 @@ def test_words_that_cannot_be_meant_exit_2_with_one_line(
     assert (status, len(lines), told) == (2, 1, "")
     assert (lines[0]["event"], lines[0]["code"]) == ("error", "usage")
     assert message in lines[0]["message"]
+
+
+OUTSIDE = ("--mover", "outside", "--victims", "1", "--victim-on", "all")
+
+
+def test_movers_outside_are_a_process_of_their_own(program: Callable[..., str]) -> None:
+    words = (*NULL, *OUTSIDE, "--threads", "2", "--loops", "3", "--interval-ms", "1")
+    status, lines, told = run(program(*SANITIZERS), *words)
+    assert (status, told) == (0, "")
+    threads = {(thread["role"], thread["pid"]) for thread in of(lines, "thread")}
+    assert len(threads) == len({pid for _, pid in threads}) == 2
+    assert [mover["passes"] for mover in of(lines, "mover")] == [3, 3]
+    assert of(lines, "check")[0]["wrong"] == 0
+
+
+def test_movers_outside_that_die_before_they_are_ready_fail_the_run_with_the_reason(
+    program: Callable[..., str],
+) -> None:
+    status, lines, _ = run(
+        program("-DNUMABENCH_TEST"), *NULL, *OUTSIDE, "--loops", "1", env={"NUMABENCH_TEST_KILL": "1"}
+    )
+    assert status == 1
+    assert [line["code"] for line in of(lines, "error")] == ["failed"]
+    assert "was killed by signal 9 (Killed)" in of(lines, "error")[0]["message"]
+    assert not of(lines, "ready")
+
+
+def test_movers_outside_that_are_killed_end_the_run_with_one_whole_line(program: Callable[..., str]) -> None:
+    subject = OwnWorkload("pingpong", [program(), *NULL, *OUTSIDE, "--loops", "0", "--interval-ms", "1"], CPUS)
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        subject.start()
+        subject.wait_ready(deadline)
+        (movers,) = {thread["pid"] for thread in of(events(subject), "thread") if thread["role"] == "mover"}
+        subject.go()
+        assert not subject.poll(0.1)
+        os.kill(movers, signal.SIGKILL)
+        with pytest.raises(Exception, match=f"process {movers} was killed by signal 9"):
+            while not subject.poll(0.5):
+                assert time.monotonic() < deadline
+        assert [line["event"] for line in events(subject)][-1:] == ["error"]
+    finally:
+        subject.close()
 
 
 @pytest.mark.parametrize("driver", ["move_pages", "mbind", "migrate_pages", "autonuma", "home-node"])
