@@ -74,6 +74,13 @@ unsigned family_target(const struct family *family)
     return family->options.mover_at == MOVER_AT_SIBLING ? 2 : family_mover(family);
 }
 
+unsigned family_churn(const struct family *family)
+{
+    unsigned churn = family->options.churn;
+
+    return family->self == family_target(family) ? churn & ~(unsigned)CHURN_WRITE : churn;
+}
+
 pid_t family_pid(const struct family *family, unsigned member)
 {
     return atomic_load(&family->members[member].pid);
@@ -84,7 +91,7 @@ static void churn_until_stop(struct view *view, struct handshake *handshake)
 {
     const struct family *family = view->family;
     uint64_t random = family->seed + family->self;
-    uint64_t deadline_ns = family->options.churn ? 0 : UINT64_MAX;
+    uint64_t deadline_ns = family_churn(family) ? 0 : UINT64_MAX;
     enum word word;
 
     do {

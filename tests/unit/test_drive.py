@@ -198,6 +198,7 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         # 1 + 8 + 64 + 512.
         ({"workload": "forktree", "drive": {"depth": 3, "fanout": 8}}, "a family of 585 processes is too large"),
         ({"workload": "forktree", "drive": {"mover_at": "sibling", "fanout": 1}}, "an only child has no sibling"),
+        ({"workload": "forktree", "drive": {"mover_at": "sibling", "pages": "thp"}}, "cannot be with --churn write"),
         ({"workload": "forktree", "drive": {"mover_at": "sibling", "driver": "mbind"}}, "the caller's own memory"),
     ],
 )
