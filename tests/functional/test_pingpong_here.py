@@ -169,7 +169,13 @@ def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Ca
     tested = program("-DNUMABENCH_TEST")
     status, lines, _ = run(tested, *NULL, "--loops", "1", env=flipping)
     assert status == 1
-    assert of(lines, "check")[0]["wrong"] == 1
+    (check,) = of(lines, "check")
+    (wrong,) = of(lines, "wrong")
+    assert check["wrong"] == 1
+    # Nobody writes there: the word is of no thread.
+    assert (wrong["thread"], wrong["page"], wrong["offset"]) == (-1, PAGES // 2, 0)
+    assert check["first_wrong"]["addr"] == wrong["addr"]
+    assert check["first_wrong"]["found"] ^ check["first_wrong"]["expected"][0] == 1
     assert of(lines, "error")[0]["code"] == "failed"
     assert run(tested, *NULL, "--loops", "1")[0] == 0
 
