@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drivers.h"
 #include "lines.h"
 #include "options.h"
 
@@ -130,7 +131,6 @@ void driven_options_init(struct driven_options *options)
 {
     *options = (struct driven_options){
         .driver = DRIVER_MOVE_PAGES,
-        .flags = FLAG_MOVE,
         .victims = ABSENT,
         .victim_access = ACCESS_WRITE,
         .victim_on = {.spot = SPOT_TARGET},
@@ -200,9 +200,10 @@ static void check_flags(const struct driven_options *options)
 {
     if (options->flags & FLAG_STRICT && options->driver != DRIVER_MBIND)
         fail_usage("--flags strict is for --driver mbind: %s has no such flag", driver_name(options->driver));
-    if (options->flags & FLAG_MOVE_ALL && options->driver == DRIVER_CPUSET)
-        fail_usage("--flags move_all is not for --driver cpuset, which has no flags");
-    if (!(options->flags & (FLAG_MOVE | FLAG_MOVE_ALL)))
+    if (options->flags && driver_has_own_flags(options->driver))
+        fail_usage("--flags is not for --driver %s, which has none: the kernel sets them",
+                   driver_name(options->driver));
+    if (options->flags && !(options->flags & (FLAG_MOVE | FLAG_MOVE_ALL)))
         fail_usage("--flags needs move or move_all: without them nothing moves");
 }
 
@@ -241,6 +242,8 @@ void driven_options_check(struct options *all)
     struct driven_options *options = &all->driven;
 
     check_flags(options);
+    if (!options->flags)
+        options->flags = driver_flags(options->driver);
     check_driver(options);
     if (all->placement != PLACEMENT_DEFAULT)
         fail_usage("--placement is only default here: --start-node and --victim-on say where things are");

@@ -201,6 +201,25 @@ static void require_home_node(const struct drive *drive)
         fail_cannot_run("this kernel has no set_mempolicy_home_node (since Linux 5.17)");
 }
 
+bool driver_has_own_flags(enum driver_id id)
+{
+    return id == DRIVER_MIGRATE_PAGES || id == DRIVER_CPUSET;
+}
+
+/* As capable(CAP_SYS_NICE) says it to the kernel, which for root in a namespace of users is no. */
+static bool may_move_all(void)
+{
+    return move_pages(0, 0, NULL, NULL, NULL, MPOL_MF_MOVE_ALL) == 0;
+}
+
+/* kernel_migrate_pages() in mm/mempolicy.c asks for the capability; cpuset_migrate_mm() does not. */
+unsigned driver_flags(enum driver_id id)
+{
+    if (id == DRIVER_CPUSET || (id == DRIVER_MIGRATE_PAGES && may_move_all()))
+        return FLAG_MOVE_ALL;
+    return FLAG_MOVE;
+}
+
 static const struct driver drivers[] = {
     [DRIVER_AUTONUMA] = {REACH_NOTHING, false, require_nothing, move_nothing},
     [DRIVER_MOVE_PAGES] = {REACH_PAGES, false, require_move_pages, move_by_pages},

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from numabench import process
-from numabench.workload import build, catalog
 
-HERE = Path(__file__).parent
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PAGE = 64 << 10
 
 
 @pytest.fixture(scope="module")
-def telling(tmp_path_factory: pytest.TempPathFactory) -> str:
+def telling(program_in_c: Callable[[str], str]) -> str:
     """The program that damages the byte of its word and says where it was found."""
-    program = tmp_path_factory.mktemp("wrong") / "page"
-    directory = build.sources_dir()
-    programs = {spec.source for spec in catalog.WORKLOADS}
-    shared = sorted(str(path) for path in directory.glob("*.c") if path.name not in programs)
-    flags = [*build.FLAGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", str(directory)]
-    argv = [*build.find_compiler(), *flags, "-o", str(program), str(HERE / "wrong_page.c"), *shared, *build.LIBRARIES]
-    process.run(argv, timeout_s=300).check("compiling")
-    return str(program)
+    return program_in_c("wrong_page")
 
 
 @pytest.mark.parametrize("byte", [12345, 2 * PAGE + 12345, 4 * PAGE - 1])

@@ -252,6 +252,14 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
     assert made.drive.family == FamilyPlan(3, 2, "parent", CHURN)
 
 
+@pytest.mark.parametrize(("driver", "flags"), [("move_pages", ("move",)), ("migrate_pages", ()), ("cpuset", ())])
+def test_flags_that_the_kernel_sets_are_not_asked_for(driver: str, flags: tuple[str, ...]) -> None:
+    made = plan(asked("pingpong", {"driver": driver}))
+    assert made.drive is not None
+    assert made.drive.mover.flags == flags
+    assert driving.options(made.drive).get("--flags") == (",".join(flags) or None)
+
+
 def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> None:
     thp = tmp_path / "sys/kernel/mm/transparent_hugepage"
     thp.mkdir(parents=True)
