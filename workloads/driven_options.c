@@ -237,6 +237,12 @@ static void check_driver(const struct driven_options *options)
         fail_usage("--driver autonuma needs victims: without faults nothing moves");
 }
 
+static void check_threads(const struct options *all)
+{
+    if (all->driven.driver == DRIVER_AUTONUMA && all->threads)
+        fail_usage("--threads is of movers, and --driver autonuma has none: --victims says how many touch the pages");
+}
+
 void driven_options_check(struct options *all)
 {
     struct driven_options *options = &all->driven;
@@ -245,6 +251,7 @@ void driven_options_check(struct options *all)
     if (!options->flags)
         options->flags = driver_flags(options->driver);
     check_driver(options);
+    check_threads(all);
     if (all->placement != PLACEMENT_DEFAULT)
         fail_usage("--placement is only default here: --start-node and --victim-on say where things are");
     if (has_obstacles(options) && (options->pages != PAGES_BASE || options->sharing == SHARING_SHARED))

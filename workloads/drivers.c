@@ -195,10 +195,14 @@ static long place_by_home_node(const struct request *request)
 
 static void require_home_node(const struct drive *drive)
 {
-    (void)drive;
-    /* A range of no bytes is a success where there is the call. */
-    if (syscall(SYS_set_mempolicy_home_node, 0, 0, 0, 0) < 0 && errno == ENOSYS)
+    unsigned long home = (unsigned long)drive->topology->ids[drive->source];
+    /* A range of no bytes is a success where the call is there and allowed. */
+    long error = or_errno(syscall(SYS_set_mempolicy_home_node, 0, 0, home, 0));
+
+    if (error == -ENOSYS)
         fail_cannot_run("this kernel has no set_mempolicy_home_node (since Linux 5.17)");
+    if (error)
+        fail_refused("set_mempolicy_home_node", error);
 }
 
 bool driver_has_own_flags(enum driver_id id)

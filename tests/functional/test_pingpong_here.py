@@ -193,6 +193,7 @@ def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Ca
         (["--driver", "mbind", "--order", "interleaved"], "needs a driver that names each page"),
         (["--driver", "cpuset"], "--driver cpuset needs --cpuset-mems"),
         (["--driver", "autonuma", "--victims", "0"], "--driver autonuma needs victims"),
+        (["--driver", "autonuma"], "--threads is of movers, and --driver autonuma has none"),
         (["--driver", "home-node", "--victims", "1"], "takes no --victims"),
         (["--batch", "0"], "--batch 0 is out of range: it goes from 1 to 1048576"),
         (["--victims", "65"], "--victims 65 is out of range: it goes from 0 to 64"),
