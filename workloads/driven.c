@@ -18,8 +18,6 @@
 #include "stamp.h"
 #include "victim.h"
 
-enum { MAX_VICTIMS = 64 /* each has a line in every page */ };
-
 /* The node, or all of them, where threads of a kind run. */
 static const struct locality *where(const struct drive *drive, struct spot_option option, const char *name)
 {

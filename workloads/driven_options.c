@@ -7,6 +7,7 @@
 #include "drivers.h"
 #include "lines.h"
 #include "options.h"
+#include "topology.h"
 
 static const char *const driver_names[] = {
     "autonuma", "move_pages", "mbind", "migrate_pages", "cpuset", "weighted-interleave", "home-node", "null", NULL};
@@ -22,7 +23,7 @@ static const char *const sharing_names[] = {"private", "shared", NULL};
 static const char *const route_names[] = {"ping-pong", "one-way", NULL};
 static const char *const obstacle_names[] = {"untouched", "zero", "pinned", "unmapped", "ksm", NULL};
 
-enum { MAX_BATCH = 1 << 20, MAX_RETRIES = 1000, MAX_OBSTACLES = 1 << 16, MAX_NODE = 65535, MAX_VICTIMS = 64 };
+enum { MAX_BATCH = 1 << 20, MAX_RETRIES = 1000, MAX_OBSTACLES = 1 << 16 };
 
 enum driven_option_id {
     DRIVER = DRIVEN_OPTION_FIRST,
@@ -123,7 +124,7 @@ static void add_obstacle(struct driven_options *options, char *word)
 static struct spot_option spot(const char *name, const char *text)
 {
     if (*text >= '0' && *text <= '9')
-        return (struct spot_option){.spot = SPOT_NODE, .node = (int)option_number(name, text, 0, MAX_NODE)};
+        return (struct spot_option){.spot = SPOT_NODE, .node = (int)option_number(name, text, 0, MAX_NODE_ID)};
     return (struct spot_option){.spot = option_choice(name, text, spot_names)};
 }
 

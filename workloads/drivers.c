@@ -19,12 +19,6 @@
 #endif
 enum { WEIGHTED_INTERLEAVE = 6 };
 
-/* The kernel reads one bit less than it is told. */
-static unsigned long max_node(const struct bitmask *nodes)
-{
-    return nodes->size + 1;
-}
-
 static long or_errno(long result)
 {
     return result < 0 ? -errno : result;

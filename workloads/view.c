@@ -6,6 +6,7 @@
 #include "monotonic.h"
 #include "options.h"
 #include "stamp.h"
+#include "wrong.h"
 
 enum {
     LINES = VIEW_PAGE_BYTES / LINE_BYTES,
@@ -51,15 +52,6 @@ void view_write(struct view *view, uint64_t page)
     view->written[page]++;
     for (unsigned line = 0; line < LINES; line++)
         words[line * LINE_WORDS] = stamp(last_write(view, page), page * LINES + line);
-}
-
-static unsigned bytes_that_differ(uint64_t left, uint64_t right)
-{
-    unsigned count = 0;
-
-    for (uint64_t bits = left ^ right; bits; bits >>= 8)
-        count += (bits & 0xff) != 0;
-    return count;
 }
 
 /* By the system's pages, which may be larger than those of a view. */

@@ -89,6 +89,27 @@ def test_victims_find_what_they_stored_and_every_byte_is_right(
         assert longest[:1] == [victim["latency"]["max"]]
 
 
+@pytest.mark.parametrize("seed", [1, 2**64 - 0xD1342543DE82EF95])
+def test_accesses_at_random_go_to_many_pages_whatever_the_seed(program: Callable[..., str], seed: int) -> None:
+    words = (
+        "--victims",
+        "1",
+        "--victim-on",
+        "all",
+        "--victim-pattern",
+        "random",
+        "--loops",
+        "0",
+        "--duration-ms",
+        "100",
+    )
+    status, lines, _ = run(program(), *NULL, *words, "--seed", str(seed))
+    (victim,) = of(lines, "victim")
+    assert status == 0
+    assert victim["accesses"] > PAGES
+    assert len({access["page"] for access in victim["longest"]}) > 4
+
+
 def test_the_null_driver_asks_for_every_page_in_each_pass_and_moves_none(program: Callable[..., str]) -> None:
     status, lines, told = run(program(*SANITIZERS), *NULL, "--loops", "3", "--batch", "24", "--mapping", "per-thread")
     (mover,) = of(lines, "mover")
