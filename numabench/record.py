@@ -299,7 +299,7 @@ class WrongWord:
 
     `page` is the base page's number in the memory and `offset` the byte's in it; `kind` is `stale`, `other-page`,
     `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none. `thread` is who
-    found it, or -1 where a process of a family did.
+    found it, or -1 where a process of a family did, or the last check in a line that no thread writes.
     """
 
     pid: int

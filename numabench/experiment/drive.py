@@ -99,7 +99,7 @@ def decide(asked: DriveRequest, spec: Workload, topology: Topology, nodes: tuple
         driver=driver.name,
         mover=MoverPlan(
             mover=asked.mover or "inside",
-            flags=asked.flags if driver.has_movers else (),
+            flags=asked.flags if driver.has_movers and driver.flags else (),
             batch=_batch(asked, driver, pages),
             order=asked.order or "sequential",
             pages=pages,
@@ -204,12 +204,13 @@ def options(drive: Drive) -> dict[str, str | int]:
     if driver.has_movers:
         found |= {
             "--mover": mover.mover,
-            "--flags": ",".join(mover.flags),
             "--order": mover.order,
             "--mover-on": mover.mover_on,
             "--route": mover.route,
             "--retries": mover.retries,
         }
+    if mover.flags:
+        found["--flags"] = ",".join(mover.flags)
     if mover.batch is not None:
         found["--batch"] = mover.batch
     if drive.obstacles:

@@ -163,6 +163,12 @@ def _check_family(asked: DriveRequest, driver: Driver) -> None:
     if asked.mover_at == "sibling" and (driver.name == "mbind" or (asked.fanout or FANOUT) == 1):
         why = "mbind moves the caller's own memory" if driver.name == "mbind" else "an only child has no sibling"
         raise UsageError(f"--mover-at sibling cannot be: {why}", "take --mover-at child")
+    pages = asked.pages or FOUR_K
+    if asked.mover_at == "sibling" and pages != FOUR_K and "write" in parse_churn(asked.churn):
+        raise UsageError(
+            f"--pages {pages} at a sibling cannot be with --churn write, which copies base pages out of larger ones",
+            "take --churn fork,mremap,split",
+        )
 
 
 def _check_undriven(asked: DriveRequest, who: str, driver: Driver) -> None:

@@ -198,6 +198,7 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         # 1 + 8 + 64 + 512.
         ({"workload": "forktree", "drive": {"depth": 3, "fanout": 8}}, "a family of 585 processes is too large"),
         ({"workload": "forktree", "drive": {"mover_at": "sibling", "fanout": 1}}, "an only child has no sibling"),
+        ({"workload": "forktree", "drive": {"mover_at": "sibling", "pages": "thp"}}, "cannot be with --churn write"),
         ({"workload": "forktree", "drive": {"mover_at": "sibling", "driver": "mbind"}}, "the caller's own memory"),
     ],
 )
@@ -249,6 +250,14 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
         "--churn": "fork,mremap,split,write",
     }
     assert made.drive.family == FamilyPlan(3, 2, "parent", CHURN)
+
+
+@pytest.mark.parametrize(("driver", "flags"), [("move_pages", ("move",)), ("migrate_pages", ()), ("cpuset", ())])
+def test_flags_that_the_kernel_sets_are_not_asked_for(driver: str, flags: tuple[str, ...]) -> None:
+    made = plan(asked("pingpong", {"driver": driver}))
+    assert made.drive is not None
+    assert made.drive.mover.flags == flags
+    assert driving.options(made.drive).get("--flags") == (",".join(flags) or None)
 
 
 def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> None:
