@@ -134,7 +134,7 @@ def _cpus(topology: Topology, nodes: tuple[int, ...]) -> set[int]:
 
 def thread_cpus(asked: DriveRequest, topology: Topology) -> set[int]:
     """The CPUs of the nodes that threads are put on by name."""
-    return _cpus(topology, tuple(thread_nodes(asked)))
+    return _cpus(topology, tuple(thread_nodes(asked).values()))
 
 
 def require(drive: Drive, root: Root) -> None:

@@ -239,15 +239,16 @@ def parse_churn(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def _node_named(place: str | None) -> int | None:
-    """The node that `--mover-on` or `--victim-on` names by its number, None for the others."""
+def _node_named(option: str, place: str | None) -> int | None:
+    """The node that a place for threads names by its number, None for the others. Raises `UsageError`."""
     if place is None or place in PLACES:
         return None
     if not re.fullmatch("[0-9]{1,5}", place):
-        raise UsageError(f"'{place}' is not a place for threads", f"choose from {', '.join(PLACES)}, or name a node")
+        raise UsageError(f"{option} cannot be '{place}'", f"choose from {', '.join(PLACES)}, or name a node")
     return int(place)
 
 
-def thread_nodes(asked: DriveRequest) -> set[int]:
-    """The nodes that threads are put on by name. Raises `UsageError` for what is no place."""
-    return {node for place in (asked.mover_on, asked.victim_on) if (node := _node_named(place)) is not None}
+def thread_nodes(asked: DriveRequest) -> dict[str, int]:
+    """The nodes that threads are put on by name, by option. Raises `UsageError` for what is no place."""
+    places = {"--mover-on": asked.mover_on, "--victim-on": asked.victim_on}
+    return {option: node for option, place in places.items() if (node := _node_named(option, place)) is not None}

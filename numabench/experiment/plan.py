@@ -145,7 +145,7 @@ def guest_nodes(request: Request) -> int:
     asked = asked_nodes(request.nodes)
     named = tuple(range(asked)) if isinstance(asked, int) else asked
     check_start(request.start_node, named)
-    return max(*named, *drive_request.thread_nodes(request.drive)) + 1
+    return max((*named, *drive_request.thread_nodes(request.drive).values())) + 1
 
 
 def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
@@ -156,7 +156,11 @@ def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
     asked = asked_nodes(request.nodes)
     usable = [node for node in topology.nodes if _is_usable(node, topology)]
     have = {node.id for node in topology.nodes}
-    lacking = tuple(_nonexistent(number, topology) for number in drive_request.thread_nodes(request.drive) - have)
+    lacking = tuple(
+        f"{option} {number}: {_nonexistent(number, topology)}"
+        for option, number in drive_request.thread_nodes(request.drive).items()
+        if number not in have
+    )
     if isinstance(asked, int):
         if len(usable) >= asked:
             return lacking

@@ -149,7 +149,13 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
     request = asked(nodes="0,1", drive={"mover_on": "3"})
     assert plan(request, FOUR).cpus == (0, 1, 3)
     assert guest_nodes(request) == 4
-    assert missing_nodes(request, TWO) == ("node 3 does not exist, this machine has node 0-1",)
+    assert guest_nodes(asked(nodes="1")) == 1
+    assert missing_nodes(request, TWO) == ("--mover-on 3: node 3 does not exist, this machine has node 0-1",)
+    both = asked(nodes="0,1", drive={"mover_on": "7", "victims": 1, "victim_on": "7"})
+    assert missing_nodes(both, TWO) == (
+        "--mover-on 7: node 7 does not exist, this machine has node 0-1",
+        "--victim-on 7: node 7 does not exist, this machine has node 0-1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,8 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         ({"drive": {"pages": "2k"}}, "--pages cannot be '2k'"),
         ({"drive": {"batch": 0}}, "--batch 0 is out of range"),
         ({"drive": {"batch": (1 << 20) + 1}}, "--batch 1048577 is out of range"),
-        ({"drive": {"mover_on": "somewhere"}}, "'somewhere' is not a place"),
+        ({"drive": {"mover_on": "somewhere"}}, "--mover-on cannot be 'somewhere'"),
+        ({"drive": {"victims": 1, "victim_on": "-1"}}, "--victim-on cannot be '-1'"),
         ({"drive": {"obstacles": "pinned"}}, "--obstacles cannot hold 'pinned'"),
         ({"drive": {"obstacles": "glued:3"}}, "--obstacles cannot hold 'glued:3'"),
         ({"drive": {"obstacles": "pinned:1", "pages": "thp"}}, "--obstacles are private pages of 4k"),
