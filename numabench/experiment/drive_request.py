@@ -69,6 +69,7 @@ _OF_MOVERS = (
     *("--mover", "--move-all", "--strict", "--batch", "--order", "--mover-on", "--route", "--retries"),
     *("--threads", "--mover-at"),
 )
+_OF_VICTIMS = ("--victim-access", "--victim-pattern", "--victim-on", "--verify")
 _CHOICES = {
     "--mover": ("inside", OUTSIDE),
     "--order": ("sequential", "random", "interleaved"),
@@ -116,6 +117,8 @@ def check(asked: DriveRequest, spec: Workload | None, placements: tuple[str, ...
     _check_pages(asked, driver)
     if spec.has_family:
         _check_family(asked, driver)
+    else:
+        _check_victims(options, driver)
     _check_driver(asked, driver, options if threads is None else {**options, "--threads": threads}, threads)
 
 
@@ -130,6 +133,18 @@ def _check_pages(asked: DriveRequest, driver: Driver) -> None:
         raise UsageError("--obstacles are private pages of 4k", "leave out --pages and --sharing")
     if not driver.has_movers:
         raise UsageError(f"--obstacles are for movers, and driver {driver.name} has none", "leave it out")
+
+
+def _check_victims(options: dict[str, object], driver: Driver) -> None:
+    """Refuse what is asked of victims where there are none."""
+    if options.get("--victims") or not driver.has_movers:
+        return
+    for option in _OF_VICTIMS:
+        if option in options:
+            raise UsageError(
+                f"{option} is of victims, and there are none",
+                "leave it out" if driver.name == drivers.HOME_NODE else "pass --victims 1, or leave it out",
+            )
 
 
 def family_size(asked: DriveRequest) -> int:
@@ -150,8 +165,13 @@ def _check_family(asked: DriveRequest, driver: Driver) -> None:
             f"a family of {processes:,} processes is too large",
             f"choose --depth and --fanout for {MAX_PROCESSES} at most",
         )
+    others = "in forktree the other processes are the victims"
     refused = (
-        (asked.victims, f"--victims {asked.victims}", "in forktree the other processes are the victims"),
+        (asked.victims, f"--victims {asked.victims}", others),
+        (asked.victim_access, "--victim-access", others),
+        (asked.victim_pattern, "--victim-pattern", others),
+        (asked.victim_on, "--victim-on", others),
+        (asked.verify, "--verify", "in forktree every process always compares what it must see"),
         (asked.sharing == "shared", "--sharing shared", "what children inherit is private memory"),
         (asked.mover == OUTSIDE, "--mover outside", "--mover-at says which process moves"),
         (asked.pages == HUGETLB, "--pages hugetlb", "a copy on write may find no free huge page, which kills"),

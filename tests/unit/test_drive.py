@@ -187,6 +187,14 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         ({"drive": {"obstacles": "pinned:1", "driver": "autonuma"}}, "--obstacles are for movers"),
         ({"drive": {"pages": "64k", "sharing": "shared"}}, "--pages 64k is of private memory"),
         ({"drive": {"driver": "teleport"}}, "there is no driver 'teleport'"),
+        ({"drive": {"victim_access": "read"}}, "--victim-access is of victims, and there are none"),
+        ({"drive": {"victims": 0, "victim_pattern": "random"}}, "--victim-pattern is of victims, and there are none"),
+        ({"drive": {"victim_on": "source"}}, "--victim-on is of victims, and there are none"),
+        ({"drive": {"verify": True}}, "--verify is of victims, and there are none"),
+        ({"drive": {"verify": True, "driver": "home-node"}}, "--verify is of victims, and there are none"),
+        ({"workload": "forktree", "drive": {"victim_on": "all"}}, "--victim-on is of pingpong"),
+        ({"workload": "forktree", "drive": {"victim_access": "read"}}, "--victim-access is of pingpong"),
+        ({"workload": "forktree", "drive": {"verify": True}}, "--verify is of pingpong: .* always compares"),
         ({"drive": {"route": "one-way"}, "loops": 2}, "--route one-way is one pass"),
         ({"placements": ("hard",)}, "--placement hard is not of pingpong"),
         ({"thp": "always"}, "--thp is not of pingpong"),
@@ -225,6 +233,17 @@ def test_the_bounds_of_a_score_and_a_bind_without_a_driver_stay_allowed() -> Non
     assert plan(asked("numa02", placements=("hard",))).placements == ("hard",)
 
 
+def test_victims_are_told_how_to_touch_and_whether_to_check() -> None:
+    touch = {"victim_access": "read", "victim_pattern": "random", "victim_on": "source", "verify": True}
+    # Balancing has victims unless told otherwise.
+    for victims in ({"victims": 2}, {"driver": "autonuma"}):
+        made = plan(asked("pingpong", {**victims, **touch}))
+        assert made.drive is not None
+        options = driving.options(made.drive)
+        told = (options["--victim-access"], options["--victim-pattern"], options["--victim-on"], options["--verify"])
+        assert told == ("read", "random", "source", 1)
+
+
 def test_obstacles_are_passed_on_as_they_were_asked_for() -> None:
     made = plan(asked("pingpong", {"obstacles": "zero:3,pinned:8"}))
     assert made.drive is not None
@@ -232,7 +251,7 @@ def test_obstacles_are_passed_on_as_they_were_asked_for() -> None:
 
 
 def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
-    made = plan(asked("forktree", {"driver": "mbind", "strict": True, "verify": True}))
+    made = plan(asked("forktree", {"driver": "mbind", "strict": True}))
     assert made.drive is not None
     assert driving.options(made.drive) == {
         "--driver": "mbind",
@@ -242,7 +261,7 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
         "--victim-access": "write",
         "--victim-pattern": "sequential",
         "--victim-on": "target",
-        "--verify": 1,
+        "--verify": 0,
         "--mover": "inside",
         "--flags": "move,strict",
         "--order": "sequential",
