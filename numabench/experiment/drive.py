@@ -38,6 +38,8 @@ DEFAULT_BATCH = 512
 MAX_VICTIMS = 64
 # Balancing has no pass that could end: it is watched for this long.
 BALANCING_S = 25.0
+# Processes of a family treat each quarter of their memory otherwise (workloads/churn.c).
+FAMILY_PARTS = 4
 
 
 @dataclass(frozen=True)

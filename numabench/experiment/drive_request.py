@@ -22,7 +22,10 @@ PLACES = ("all", "source", "target")
 PING_PONG, ONE_WAY = "ping-pong", "one-way"
 OBSTACLES = ("untouched", "zero", "pinned", "unmapped", "ksm")
 CHURN = ("fork", "mremap", "split", "write")
-MAX_BATCH = 1 << 20
+# What the workloads take (workloads/driven_options.c).
+MAX_BATCH, MAX_OBSTACLES = 1 << 20, 1 << 16
+# Each mover has eight mappings or ten, its stack and lists among them, and a process 65,530 (vm.max_map_count).
+MAX_MOVERS = 4096
 MAX_PROCESSES = 512
 DEPTH, FANOUT = 3, 2
 
@@ -133,6 +136,10 @@ def _check_pages(asked: DriveRequest, driver: Driver) -> None:
         raise UsageError("--obstacles are private pages of 4k", "leave out --pages and --sharing")
     if not driver.has_movers:
         raise UsageError(f"--obstacles are for movers, and driver {driver.name} has none", "leave it out")
+    if driver.name == drivers.HOME_NODE:
+        raise UsageError(
+            "--obstacles are for pages that are migrated, and driver home-node places anew", "leave it out"
+        )
 
 
 def _check_victims(options: dict[str, object], driver: Driver) -> None:
@@ -221,16 +228,25 @@ def _check_driver(asked: DriveRequest, driver: Driver, options: dict[str, object
         raise UsageError(f"driver {driver.name} has no order {asked.order}", f"it has {', '.join(driver.orders)}")
     if asked.batch is not None and not driver.has_batches:
         raise UsageError(f"driver {driver.name} moves a whole process in one call: it has no --batch", "leave it out")
-    if threads is not None and driver.max_movers is not None and threads > driver.max_movers:
-        raise UsageError(
-            f"driver {driver.name} moves a whole process in one call: {threads} movers would do the same work",
-            f"pass --threads {driver.max_movers}, or leave it out",
-        )
+    _check_count(driver, threads)
     if driver.name == drivers.HOME_NODE and (asked.victims or asked.sharing == "shared"):
         raise UsageError(
             "driver home-node gives pages up and places them anew: nobody may hold on to them",
             "leave out --victims and --sharing shared",
         )
+
+
+def _check_count(driver: Driver, threads: int | None) -> None:
+    """Refuse more movers than there can be, or than a driver has work for."""
+    if threads is None:
+        return
+    if driver.max_movers is not None and threads > driver.max_movers:
+        raise UsageError(
+            f"driver {driver.name} moves a whole process in one call: {threads} movers would do the same work",
+            f"pass --threads {driver.max_movers}, or leave it out",
+        )
+    if threads > MAX_MOVERS:
+        raise UsageError(f"--threads {threads} is out of range: a run has {MAX_MOVERS} movers at most", "ask for fewer")
 
 
 def parse_obstacles(text: str | None) -> dict[str, int]:
@@ -243,6 +259,10 @@ def parse_obstacles(text: str | None) -> dict[str, int]:
                 f"--obstacles cannot hold '{word}'", f"write KIND:COUNT, with a kind of {', '.join(OBSTACLES)}"
             )
         found[kind] = found.get(kind, 0) + int(count)
+        if found[kind] > MAX_OBSTACLES:
+            raise UsageError(f"--obstacles cannot hold '{word}'", f"ask for {MAX_OBSTACLES} of a kind at most")
+    if found.get("ksm") == 1:
+        raise UsageError("--obstacles ksm:1 has nothing to be merged with", "ask for ksm:2 or more")
     return found
 
 

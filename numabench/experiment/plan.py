@@ -35,6 +35,8 @@ USABLE_SHARE = 0.75
 # as dear, and many rough samples tell more of a migration than few good ones.
 SAMPLE_PAGES, GUEST_SAMPLE_PAGES = 512, 128
 DEFAULT_TIMEOUT_S = 1800.0
+# What workloads of our own take (workloads/options.c).
+MAX_INTERVAL_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,8 @@ def check_request(request: Request) -> None:
     is_driven = spec is not None and spec.is_driven
     if request.mapping != "one" and request.workload not in {"memset", "pingpong"}:
         raise UsageError(f"--mapping {request.mapping} is for memset and pingpong", "leave it out")
+    if spec is not None and request.interval_s > MAX_INTERVAL_S:
+        raise UsageError("--interval is an hour at most", "ask for 1h or less")
     drive_request.check(request.drive, spec, request.placements, threads=request.threads)
     if is_driven:
         _check_driven(request)
@@ -407,12 +411,17 @@ def _threads(request: Request, spec: Workload, drive: Drive | None, cpus: int) -
 
 
 def _check_share(size_bytes: int, threads: int, drive: Drive | None) -> None:
-    """Refuse memory of which some thread would have no page."""
+    """Refuse memory of which some thread, or a part of a family's memory, would have no page."""
     page_bytes = mmap.PAGESIZE if drive is None else driving.unit_bytes(drive.mover.pages)
-    if size_bytes < max(threads, 1) * page_bytes:
+    slices = max(threads, 1)
+    slice_pages = size_bytes // slices // page_bytes
+    less = f"--size {size_bytes} leaves less than a page of {page_bytes} bytes"
+    if not slice_pages:
+        raise UsageError(f"{less} for each of {slices} threads", "ask for more memory, or fewer threads")
+    if drive is not None and drive.family is not None and slices * slice_pages < driving.FAMILY_PARTS:
+        needed = -(-driving.FAMILY_PARTS // slices) * slices * page_bytes
         raise UsageError(
-            f"--size {size_bytes} leaves less than a page of {page_bytes} bytes for each of {threads} threads",
-            "ask for more memory, or fewer threads",
+            f"{less} for each quarter, of which each is treated otherwise", f"ask for {needed} bytes or more"
         )
 
 

@@ -184,6 +184,19 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         ({"drive": {"obstacles": "glued:3"}}, "--obstacles cannot hold 'glued:3'"),
         ({"drive": {"obstacles": "pinned:1", "pages": "thp"}}, "--obstacles are private pages of 4k"),
         ({"drive": {"obstacles": "pinned:1", "sharing": "shared"}}, "--obstacles are private pages of 4k"),
+        ({"drive": {"obstacles": "pinned:65537"}}, "--obstacles cannot hold 'pinned:65537'"),
+        ({"drive": {"obstacles": "pinned:65536,zero:1,pinned:1"}}, "--obstacles cannot hold 'pinned:1'"),
+        ({"drive": {"obstacles": "zero:1,ksm:1"}}, "--obstacles ksm:1 has nothing to be merged with"),
+        ({"drive": {"obstacles": "zero:1", "driver": "home-node"}}, "--obstacles are for pages that are migrated"),
+        ({"interval_s": 3601.0}, "--interval is an hour at most"),
+        ({"threads": 4097}, "--threads 4097 is out of range: a run has 4096 movers at most"),
+        ({"size_bytes": 4096, "threads": 2}, "--size 4096 leaves less than a page of 4096 bytes for each of 2 threads"),
+        ({"workload": "forktree", "size_bytes": 4096}, "--size 4096 leaves less than a page .* for each quarter"),
+        # Of slices of whole pages three are left.
+        (
+            {"workload": "forktree", "size_bytes": 16384, "threads": 3},
+            "--size 16384 leaves less than a page .* for each quarter.*ask for 24576 bytes",
+        ),
         ({"drive": {"obstacles": "pinned:1", "driver": "autonuma"}}, "--obstacles are for movers"),
         ({"drive": {"pages": "64k", "sharing": "shared"}}, "--pages 64k is of private memory"),
         ({"drive": {"driver": "teleport"}}, "there is no driver 'teleport'"),
@@ -242,6 +255,13 @@ def test_victims_are_told_how_to_touch_and_whether_to_check() -> None:
         options = driving.options(made.drive)
         told = (options["--victim-access"], options["--victim-pattern"], options["--victim-on"], options["--verify"])
         assert told == ("read", "random", "source", 1)
+
+
+def test_what_the_workload_just_takes_is_not_refused() -> None:
+    made = plan(asked(drive={"obstacles": "pinned:65535,pinned:1,ksm:2"}, threads=4096))
+    assert made.drive is not None
+    assert made.drive.obstacles == {"pinned": 65536, "ksm": 2}
+    assert plan(asked("forktree", size_bytes=16384)).size_bytes == 16384
 
 
 def test_obstacles_are_passed_on_as_they_were_asked_for() -> None:
