@@ -366,7 +366,7 @@ def make_plan(
             drive = driving.decide(request.drive, spec, topology, nodes, start)
         size_bytes, why = _clip_size(request, spec, topology, nodes, start)
         threads = _threads(request, spec, drive, len(cpus))
-        _check_share(size_bytes, threads, drive)
+        _check_share(size_bytes, threads, drive, root)
         scaled = [why] if why else []
         if drive is None and threads != spec.threads(len(cpus)):
             scaled.append(_differs("threads", spec.threads(len(cpus)), threads, "asked"))
@@ -394,7 +394,7 @@ def make_plan(
         sample_pages=request.sample_pages or (GUEST_SAMPLE_PAGES if emulated else SAMPLE_PAGES),
         seed=seed,
         driver=drivers.AUTONUMA if drive is None else drive.driver,
-        knobs=() if request.no_tune else _knobs(request, drive, topology, size_bytes, start, root=root),
+        knobs=() if request.no_tune else _knobs(request, drive, topology, nodes, size_bytes, root=root),
         observe=observe,
         order=_trial_order(request, observe, seed),
         published=_is_published(request, spec) and not scaled,
@@ -410,9 +410,9 @@ def _threads(request: Request, spec: Workload, drive: Drive | None, cpus: int) -
     return request.threads if request.threads is not None else spec.threads(cpus)
 
 
-def _check_share(size_bytes: int, threads: int, drive: Drive | None) -> None:
+def _check_share(size_bytes: int, threads: int, drive: Drive | None, root: Root) -> None:
     """Refuse memory of which some thread, or a part of a family's memory, would have no page."""
-    page_bytes = mmap.PAGESIZE if drive is None else driving.unit_bytes(drive.mover.pages)
+    page_bytes = mmap.PAGESIZE if drive is None else driving.unit_bytes(drive.mover.pages, root)
     slices = max(threads, 1)
     slice_pages = size_bytes // slices // page_bytes
     less = f"--size {size_bytes} leaves less than a page of {page_bytes} bytes"
@@ -456,13 +456,13 @@ def _extent(
 
 
 def _knobs(
-    request: Request, drive: Drive | None, topology: Topology, size_bytes: int, start: int | None, *, root: Root
+    request: Request, drive: Drive | None, topology: Topology, nodes: tuple[int, ...], size_bytes: int, *, root: Root
 ) -> tuple[tuple[str, str], ...]:
     """The knobs that the driver needs, and those that were asked for."""
-    if drive is None or start is None:
+    if drive is None:
         needed = dict(drivers.find(drivers.AUTONUMA).knobs)
     else:
-        needed = driving.knobs(drive, topology, size_bytes, start, root)
+        needed = driving.knobs(drive, topology, nodes, size_bytes, root)
     return tuple({**needed, **dict(request.knobs)}.items())
 
 

@@ -318,8 +318,57 @@ def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> N
     off = {"hugepages-128kB": "never", "hugepages-2048kB": "never"}
     assert knobs(pages="64k") == {"hugepages-64kB": "madvise", **off}
     assert knobs(obstacles="ksm:8") == {"ksm_run": "1"}
-    # 256 MiB are 128 huge pages; 10 of the pool's 30 are free.
-    pool = replace(node(0, (0,)), huge_pages=(HugePages(2 * MIB, 30, 10),))
-    assert knobs(machine(pool, node(1, (1,))), pages="hugetlb") == {"node0-hugepages-2048kB": "148"}
-    pool = replace(node(0, (0,)), huge_pages=(HugePages(2 * MIB, 200, 128),))
-    assert knobs(machine(pool, node(1, (1,))), pages="hugetlb") == {}
+
+
+def with_hugetlb(root: Path, size_kib: int) -> Root:
+    """A kernel whose hugetlb pages have that size unless another is asked for."""
+    (root / "proc").mkdir(parents=True)
+    (root / "proc/meminfo").write_text(f"MemTotal: 1 kB\nHugePages_Total: 0\nHugepagesize:    {size_kib} kB\n")
+    return Root(root)
+
+
+def pools(made: Plan) -> dict[str, str]:
+    return {name: value for name, value in made.knobs if "numa" not in name}
+
+
+def test_every_node_of_the_ring_has_hugetlb_pages_for_all_of_the_memory(tmp_path: Path) -> None:
+    root = with_hugetlb(tmp_path, 2048)
+    # 256 MiB are 128 huge pages: node 0 has 10 of 30 free, node 1 enough, nodes 2 and 3 have none.
+    found = ((30, 10), (200, 128), (0, 0), (0, 0))
+    nodes = [
+        replace(node(number, (number,)), huge_pages=(HugePages(2 * MIB, *pool), HugePages(GIB, 0, 0)))
+        for number, pool in enumerate(found)
+    ]
+    wanted = {
+        "node0-hugepages-2048kB": "148",
+        "node2-hugepages-2048kB": "128",
+        "node3-hugepages-2048kB": "128",
+    }
+    for route in ("ping-pong", "one-way"):
+        request = asked(nodes="4", drive={"pages": "hugetlb", "route": route})
+        assert pools(plan(request, machine(*nodes), root=root)) == wanted
+    two = asked(nodes="0,1", drive={"pages": "hugetlb"}, size_bytes=3 * MIB)
+    assert pools(plan(two, machine(*nodes), root=root)) == {}
+
+
+def test_hugetlb_pages_have_the_size_that_the_kernel_gives_unasked(tmp_path: Path) -> None:
+    nodes = [
+        replace(node(number, (number,)), huge_pages=(HugePages(2 * MIB, 0, 0), HugePages(GIB, 0, 0)))
+        for number in (0, 1)
+    ]
+    root = with_hugetlb(tmp_path, 1 << 20)
+    request = asked(drive={"pages": "hugetlb"}, size_bytes=2 * GIB)
+    wanted = {"node0-hugepages-1048576kB": "2", "node1-hugepages-1048576kB": "2"}
+    assert pools(plan(request, machine(*nodes), root=root)) == wanted
+    with pytest.raises(UsageError, match="leaves less than a page of 1073741824 bytes"):
+        plan(replace(request, size_bytes=512 * MIB), machine(*nodes), root=root)
+
+
+def test_a_kernel_without_hugetlb_pages_is_told_before_a_trial(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\n")
+    made = plan(asked(drive={"pages": "hugetlb"}), root=Root(tmp_path))
+    assert made.drive is not None
+    assert pools(made) == {}
+    with pytest.raises(CannotRun, match="--pages hugetlb cannot run here: this kernel has no hugetlb pages"):
+        driving.require(made.drive, Root(tmp_path))
