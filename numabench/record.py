@@ -439,7 +439,8 @@ class Trial:
     `knobs` are the values in force at its end, by full name; empty where they were not recorded.
 
     `movers` and `victims` are of a driven workload; `unit_bytes` is the page that its movers count in, and `unit_pages`
-    how many base pages that is.
+    how many base pages that is. `pages_verified` is whether each was seen to be a page of the kind that was asked for;
+    None where base pages were.
     """
 
     index: int
@@ -467,6 +468,7 @@ class Trial:
     family: Family | None = None
     unit_bytes: int | None = None
     unit_pages: int | None = None
+    pages_verified: bool | None = None
 
     @property
     def counts(self) -> bool:
