@@ -299,7 +299,7 @@ class WrongWord:
 
     `page` is the base page's number in the memory and `offset` the byte's in it; `kind` is `stale`, `other-page`,
     `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none. `thread` is who
-    found it, or -1 where a process of a family did.
+    found it, or -1 where a process of a family did, or the last check in a line that no thread writes.
     """
 
     pid: int
@@ -441,7 +441,8 @@ class Trial:
     `knobs` are the values in force at its end, by full name; empty where they were not recorded.
 
     `movers` and `victims` are of a driven workload; `unit_bytes` is the page that its movers count in, and `unit_pages`
-    how many base pages that is.
+    how many base pages that is. `pages_verified` is whether each was seen to be a page of the kind that was asked for;
+    None where base pages were.
     """
 
     index: int
@@ -469,6 +470,7 @@ class Trial:
     family: Family | None = None
     unit_bytes: int | None = None
     unit_pages: int | None = None
+    pages_verified: bool | None = None
 
     @property
     def counts(self) -> bool:

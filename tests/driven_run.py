@@ -142,6 +142,11 @@ def wrong_word(**changed: Any) -> dict[str, Any]:
     }
 
 
+def page_type(**changed: Any) -> dict[str, Any]:
+    """What a workload says of memory that it found to be folios of 64 KiB."""
+    return {"event": "pages", "pid": 77, "pages": "64k", "units": SLICE_PAGES // 8, "verified": 1, **changed}
+
+
 FAMILY = {
     "event": "family",
     "pid": 77,
@@ -225,6 +230,7 @@ def trial_record(index: int = 1, **changed: Any) -> dict[str, Any]:
             "movers": movers(),
             "victims": [victim()],
             "wrong_words": [],
+            "page_type": None,
             "family": None,
         }
         | changed

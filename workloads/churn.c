@@ -127,10 +127,11 @@ void churn_once(struct view *view, uint64_t *random)
         {CHURN_SPLIT, churn_split, offsetof(struct member, splits), 1},
         {CHURN_WRITE, churn_write, offsetof(struct member, writes), PAGES_PER_WRITE},
     };
+    unsigned churn = family_churn(view->family);
     char *slot = (char *)&view->family->members[view->family->self];
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
-        if (!(view->family->options.churn & kinds[i].kind))
+        if (!(churn & kinds[i].kind))
             continue;
         kinds[i].change(view, random);
         atomic_fetch_add((_Atomic uint64_t *)(slot + kinds[i].counter), kinds[i].times);

@@ -18,8 +18,6 @@
 #include "stamp.h"
 #include "victim.h"
 
-enum { MAX_VICTIMS = 64 /* each has a line in every page */ };
-
 /* The node, or all of them, where threads of a kind run. */
 static const struct locality *where(const struct drive *drive, struct spot_option option, const char *name)
 {
@@ -309,7 +307,6 @@ static void map_and_touch(struct process *process)
     print_phase("first_touch", "begin");
     touch_memory(process);
     print_phase("first_touch", "end");
-    outside_start();
 }
 
 /* Its notes lie where it runs. */
@@ -342,7 +339,6 @@ void driven_release(struct process *process)
 
 static void check(struct process *process)
 {
-    outside_join();
     integrity_check(process);
     driven_release(process);
 }

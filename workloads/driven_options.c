@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drivers.h"
 #include "lines.h"
 #include "options.h"
+#include "topology.h"
 
 static const char *const driver_names[] = {
     "autonuma", "move_pages", "mbind", "migrate_pages", "cpuset", "weighted-interleave", "home-node", "null", NULL};
@@ -21,7 +23,7 @@ static const char *const sharing_names[] = {"private", "shared", NULL};
 static const char *const route_names[] = {"ping-pong", "one-way", NULL};
 static const char *const obstacle_names[] = {"untouched", "zero", "pinned", "unmapped", "ksm", NULL};
 
-enum { MAX_BATCH = 1 << 20, MAX_RETRIES = 1000, MAX_OBSTACLES = 1 << 16, MAX_NODE = 65535, MAX_VICTIMS = 64 };
+enum { MAX_BATCH = 1 << 20, MAX_RETRIES = 1000, MAX_OBSTACLES = 1 << 16 };
 
 enum driven_option_id {
     DRIVER = DRIVEN_OPTION_FIRST,
@@ -122,7 +124,7 @@ static void add_obstacle(struct driven_options *options, char *word)
 static struct spot_option spot(const char *name, const char *text)
 {
     if (*text >= '0' && *text <= '9')
-        return (struct spot_option){.spot = SPOT_NODE, .node = (int)option_number(name, text, 0, MAX_NODE)};
+        return (struct spot_option){.spot = SPOT_NODE, .node = (int)option_number(name, text, 0, MAX_NODE_ID)};
     return (struct spot_option){.spot = option_choice(name, text, spot_names)};
 }
 
@@ -130,7 +132,6 @@ void driven_options_init(struct driven_options *options)
 {
     *options = (struct driven_options){
         .driver = DRIVER_MOVE_PAGES,
-        .flags = FLAG_MOVE,
         .victims = ABSENT,
         .victim_access = ACCESS_WRITE,
         .victim_on = {.spot = SPOT_TARGET},
@@ -200,9 +201,10 @@ static void check_flags(const struct driven_options *options)
 {
     if (options->flags & FLAG_STRICT && options->driver != DRIVER_MBIND)
         fail_usage("--flags strict is for --driver mbind: %s has no such flag", driver_name(options->driver));
-    if (options->flags & FLAG_MOVE_ALL && options->driver == DRIVER_CPUSET)
-        fail_usage("--flags move_all is not for --driver cpuset, which has no flags");
-    if (!(options->flags & (FLAG_MOVE | FLAG_MOVE_ALL)))
+    if (options->flags && driver_has_own_flags(options->driver))
+        fail_usage("--flags is not for --driver %s, which has none: the kernel sets them",
+                   driver_name(options->driver));
+    if (options->flags && !(options->flags & (FLAG_MOVE | FLAG_MOVE_ALL)))
         fail_usage("--flags needs move or move_all: without them nothing moves");
 }
 
@@ -220,7 +222,7 @@ static void check_driver(const struct driven_options *options)
     bool names_pages = options->driver == DRIVER_MOVE_PAGES || options->driver == DRIVER_NULL;
 
     if (options->mover == MOVER_OUTSIDE && options->driver != DRIVER_MOVE_PAGES &&
-        options->driver != DRIVER_MIGRATE_PAGES)
+        options->driver != DRIVER_MIGRATE_PAGES && options->driver != DRIVER_NULL)
         fail_usage("--mover outside is for move_pages and migrate_pages: %s has no pid", name);
     if (options->order == ORDER_INTERLEAVED && !names_pages)
         fail_usage("--order interleaved needs a driver that names each page, move_pages: not %s", name);
@@ -236,12 +238,21 @@ static void check_driver(const struct driven_options *options)
         fail_usage("--driver autonuma needs victims: without faults nothing moves");
 }
 
+static void check_threads(const struct options *all)
+{
+    if (all->driven.driver == DRIVER_AUTONUMA && all->threads)
+        fail_usage("--threads is of movers, and --driver autonuma has none: --victims says how many touch the pages");
+}
+
 void driven_options_check(struct options *all)
 {
     struct driven_options *options = &all->driven;
 
     check_flags(options);
+    if (!options->flags)
+        options->flags = driver_flags(options->driver);
     check_driver(options);
+    check_threads(all);
     if (all->placement != PLACEMENT_DEFAULT)
         fail_usage("--placement is only default here: --start-node and --victim-on say where things are");
     if (has_obstacles(options) && (options->pages != PAGES_BASE || options->sharing == SHARING_SHARED))

@@ -16,6 +16,7 @@ enum driver_id {
     DRIVER_HOME_NODE,
     DRIVER_NULL,
 };
+enum { MAX_VICTIMS = 64 /* each has a line in every page */ };
 enum mover_side { MOVER_INSIDE, MOVER_OUTSIDE };
 enum move_flag { FLAG_MOVE = 1, FLAG_MOVE_ALL = 2, FLAG_STRICT = 4 };
 enum order { ORDER_SEQUENTIAL, ORDER_RANDOM, ORDER_INTERLEAVED };

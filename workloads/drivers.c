@@ -19,12 +19,6 @@
 #endif
 enum { WEIGHTED_INTERLEAVE = 6 };
 
-/* The kernel reads one bit less than it is told. */
-static unsigned long max_node(const struct bitmask *nodes)
-{
-    return nodes->size + 1;
-}
-
 static long or_errno(long result)
 {
     return result < 0 ? -errno : result;
@@ -195,10 +189,33 @@ static long place_by_home_node(const struct request *request)
 
 static void require_home_node(const struct drive *drive)
 {
-    (void)drive;
-    /* A range of no bytes is a success where there is the call. */
-    if (syscall(SYS_set_mempolicy_home_node, 0, 0, 0, 0) < 0 && errno == ENOSYS)
+    unsigned long home = (unsigned long)drive->topology->ids[drive->source];
+    /* A range of no bytes is a success where the call is there and allowed. */
+    long error = or_errno(syscall(SYS_set_mempolicy_home_node, 0, 0, home, 0));
+
+    if (error == -ENOSYS)
         fail_cannot_run("this kernel has no set_mempolicy_home_node (since Linux 5.17)");
+    if (error)
+        fail_refused("set_mempolicy_home_node", error);
+}
+
+bool driver_has_own_flags(enum driver_id id)
+{
+    return id == DRIVER_MIGRATE_PAGES || id == DRIVER_CPUSET;
+}
+
+/* As capable(CAP_SYS_NICE) says it to the kernel, which for root in a namespace of users is no. */
+static bool may_move_all(void)
+{
+    return move_pages(0, 0, NULL, NULL, NULL, MPOL_MF_MOVE_ALL) == 0;
+}
+
+/* kernel_migrate_pages() in mm/mempolicy.c asks for the capability; cpuset_migrate_mm() does not. */
+unsigned driver_flags(enum driver_id id)
+{
+    if (id == DRIVER_CPUSET || (id == DRIVER_MIGRATE_PAGES && may_move_all()))
+        return FLAG_MOVE_ALL;
+    return FLAG_MOVE;
 }
 
 static const struct driver drivers[] = {

@@ -38,6 +38,10 @@ struct driver {
     long (*move)(const struct request *request);
 };
 
+/* Whether the kernel sets the flags of a driver's moves, which has none of its own to ask for. */
+bool driver_has_own_flags(enum driver_id id);
+/* Those of a run that asks for none (enum flag). */
+unsigned driver_flags(enum driver_id id);
 const struct driver *find_driver(enum driver_id id);
 /* Where the addresses are, into `status`: 0 or -errno. */
 int query_pages(pid_t pid, void **addresses, size_t count, int *status);

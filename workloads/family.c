@@ -14,6 +14,7 @@
 #include "lines.h"
 #include "options.h"
 #include "view.h"
+#include "wrong.h"
 
 static void *must_map(size_t bytes, int protection, int flags)
 {
@@ -74,6 +75,13 @@ unsigned family_target(const struct family *family)
     return family->options.mover_at == MOVER_AT_SIBLING ? 2 : family_mover(family);
 }
 
+unsigned family_churn(const struct family *family)
+{
+    unsigned churn = family->options.churn;
+
+    return family->self == family_target(family) ? churn & ~(unsigned)CHURN_WRITE : churn;
+}
+
 pid_t family_pid(const struct family *family, unsigned member)
 {
     return atomic_load(&family->members[member].pid);
@@ -84,7 +92,7 @@ static void churn_until_stop(struct view *view, struct handshake *handshake)
 {
     const struct family *family = view->family;
     uint64_t random = family->seed + family->self;
-    uint64_t deadline_ns = family->options.churn ? 0 : UINT64_MAX;
+    uint64_t deadline_ns = family_churn(family) ? 0 : UINT64_MAX;
     enum word word;
 
     do {
@@ -245,37 +253,6 @@ void print_churn(const struct family *family)
     line_end(&line);
 }
 
-/* The byte in which two words differ first, as they lie in memory. */
-static unsigned first_difference(const struct wrong_word *wrong)
-{
-    const unsigned char *expected = (const unsigned char *)&wrong->expected;
-    const unsigned char *found = (const unsigned char *)&wrong->found;
-    unsigned i = 0;
-
-    while (i + 1 < sizeof(wrong->found) && expected[i] == found[i])
-        i++;
-    return i;
-}
-
-static void print_check(const struct family *family, uint64_t wrong_bytes)
-{
-    const struct wrong_word *first = &family->drive->wrong[0];
-    unsigned i = first_difference(first);
-    struct line line;
-
-    line_begin(&line, "check");
-    line_number(&line, "pid", getpid());
-    line_number(&line, "bytes", (int64_t)sum(family, offsetof(struct member, checked_bytes)));
-    line_number(&line, "wrong", (int64_t)wrong_bytes);
-    if (wrong_bytes)
-        fprintf(line.stream, ",\"first_wrong\":{\"addr\":%" PRIu64 ",\"found\":%u,\"expected\":[%u]}",
-                (uint64_t)(uintptr_t)memory_page(&family->drive->memory, first->page) + first->offset + i,
-                ((const unsigned char *)&first->found)[i], ((const unsigned char *)&first->expected)[i]);
-    else
-        fputs(",\"first_wrong\":null", line.stream);
-    line_end(&line);
-}
-
 /* The number of a process; 0 is the root's. */
 static unsigned member_of(const struct family *family, pid_t pid)
 {
@@ -301,10 +278,10 @@ void report_check(const struct family *family)
     const struct wrong_word *first = &family->drive->wrong[0];
     unsigned member = member_of(family, first->pid);
 
-    print_check(family, wrong_bytes);
+    print_drive_check(family->drive, sum(family, offsetof(struct member, checked_bytes)), wrong_bytes, first);
     if (wrong_bytes)
         fail("%" PRIu64 " bytes are wrong: the first in process %d (number %u, generation %u) in page %zu at offset "
              "%zu, where a word is %#" PRIx64 " and not %#" PRIx64,
              wrong_bytes, (int)first->pid, member, generation_of(family, member), first->page,
-             first->offset + first_difference(first), first->found, first->expected);
+             first->offset + first_difference(first->expected, first->found), first->found, first->expected);
 }

@@ -50,6 +50,9 @@ void family_fork(struct family *family, struct handshake *handshake);
 /* The process that calls the driver's system call, and the one whose pid it names. */
 unsigned family_mover(const struct family *family);
 unsigned family_target(const struct family *family);
+/* What this process does to its memory: the target of another's calls does not write, since a page that is copied on
+ * write lies where the copy was made, as if it had been migrated. */
+unsigned family_churn(const struct family *family);
 /* Known once all processes are ready. */
 pid_t family_pid(const struct family *family, unsigned member);
 

@@ -109,6 +109,9 @@ void family_options_check(const struct options *all)
 
     check_family(&all->family);
     check_driver(all);
+    if (all->family.mover_at == MOVER_AT_SIBLING && driven->pages != PAGES_BASE && all->family.churn & CHURN_WRITE)
+        fail_usage("--pages %s at a sibling cannot be with --churn write, which copies base pages out of larger ones",
+                   page_type_name(driven->pages));
     if (driven->victims > 0)
         fail_usage("--victims %d is for pingpong: in forktree the other processes are the victims", driven->victims);
     if (driven->sharing == SHARING_SHARED)

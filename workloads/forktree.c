@@ -19,13 +19,14 @@ static void settle(struct process *process)
         fail_usage("--size leaves less than a page of %zu bytes for each quarter", memory->unit_bytes);
 }
 
-/* The rest of the life of the process whose threads move; they and the root share the barrier. */
+/* The rest of the life of the process whose threads move; they and the root share the gate. */
 static _Noreturn void live_as_mover(struct process *process, struct handshake *handshake)
 {
     struct family *family = process->family;
 
     handshake_await_children(handshake);
     runner_start_threads(process, true);
+    handshake_await(handshake, process->gate.arrived_fd);
     handshake_ready(handshake);
     handshake_await_go(handshake);
     family_await_stop(family, handshake);

@@ -109,14 +109,36 @@ unsigned handshake_fork(struct handshake *handshake, unsigned processes)
     return 0;
 }
 
+/* What a child says: once that it is ready, then only that it has ended. */
+static void hear_child(struct child *child)
+{
+    if (child->is_ready || hear(child->ready_fd) != 'R')
+        end_with_child(child);
+    child->is_ready = true;
+}
+
 void handshake_await_children(struct handshake *handshake)
 {
-    for (unsigned i = 0; i < handshake->child_count; i++) {
-        struct child *child = &handshake->children[i];
+    for (unsigned i = 0; i < handshake->child_count; i++)
+        if (!handshake->children[i].is_ready)
+            hear_child(&handshake->children[i]);
+}
 
-        if (!child->is_ready && hear(child->ready_fd) != 'R')
-            end_with_child(child);
-        child->is_ready = true;
+void handshake_await(struct handshake *handshake, int fd)
+{
+    struct pollfd polled[1 + MAX_CHILDREN] = {{.fd = fd, .events = POLLIN}};
+
+    while (!polled[0].revents) {
+        for (unsigned i = 0; i < handshake->child_count; i++)
+            polled[1 + i] = (struct pollfd){.fd = handshake->children[i].ready_fd, .events = POLLIN};
+        if (poll(polled, 1 + handshake->child_count, -1) < 0) {
+            if (errno != EINTR)
+                fail("poll: %s", strerror(errno));
+            continue;
+        }
+        for (unsigned i = 0; i < handshake->child_count; i++)
+            if (polled[1 + i].revents)
+                hear_child(&handshake->children[i]);
     }
 }
 

@@ -29,6 +29,8 @@ struct handshake {
 unsigned handshake_fork(struct handshake *handshake, unsigned processes);
 /* Waits until all children have said that they are ready; asked again, it returns at once. */
 void handshake_await_children(struct handshake *handshake);
+/* Waits until `fd` is readable. Ends the process where a child dies meanwhile. */
+void handshake_await(struct handshake *handshake, int fd);
 /* Says that this process is ready. */
 void handshake_ready(struct handshake *handshake);
 /* Waits for GO and hands it on; at the end of file instead ends the process. */

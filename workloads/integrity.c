@@ -2,20 +2,19 @@
 #include "integrity.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "driven_report.h"
 #include "lines.h"
 #include "monotonic.h"
+#include "options.h"
 #include "stamp.h"
 #include "victim.h"
+#include "wrong.h"
 
 struct findings {
     uint64_t bytes;
-    uint64_t wrong;
-    const unsigned char *first;
-    unsigned char expected;
+    uint64_t wrong; /* bytes */
+    struct wrong_word first;
 };
 
 /* The only writer of a line; NULL: nobody writes. */
@@ -39,23 +38,16 @@ static void add_word(struct drive *drive, struct findings *findings, size_t page
                      uint64_t expected)
 {
     const struct victim *victim = owner(drive, offset / LINE_BYTES);
-    struct wrong_word wrong = {.thread = victim ? (int)victim->thread->number : 0,
+    struct wrong_word wrong = {.thread = victim ? (int)victim->thread->number : ABSENT,
                                .t_ns = monotonic_ns(),
                                .page = page,
                                .offset = offset,
                                .expected = expected,
                                .found = *found};
 
-    for (size_t i = 0; i < sizeof(expected); i++) {
-        unsigned char right = (unsigned char)(expected >> 8 * i);
-
-        if (((const unsigned char *)found)[i] == right)
-            continue;
-        if (!findings->wrong++) {
-            findings->first = (const unsigned char *)found + i;
-            findings->expected = right;
-        }
-    }
+    if (!findings->wrong)
+        findings->first = wrong;
+    findings->wrong += bytes_that_differ(expected, wrong.found);
     drive_add_wrong(drive, &wrong);
 }
 
@@ -78,22 +70,6 @@ static void check_page(struct drive *drive, struct findings *findings, size_t pa
     findings->bytes += drive->memory.page_bytes;
 }
 
-static void print_check(const struct findings *findings)
-{
-    struct line line;
-
-    line_begin(&line, "check");
-    line_number(&line, "pid", getpid());
-    line_number(&line, "bytes", (int64_t)findings->bytes);
-    line_number(&line, "wrong", (int64_t)findings->wrong);
-    if (findings->wrong)
-        fprintf(line.stream, ",\"first_wrong\":{\"addr\":%llu,\"found\":%u,\"expected\":[%u]}",
-                (unsigned long long)(uintptr_t)findings->first, *findings->first, findings->expected);
-    else
-        fputs(",\"first_wrong\":null", line.stream);
-    line_end(&line);
-}
-
 #ifdef NUMABENCH_TEST
 static void corrupt_one_byte(const struct process *process)
 {
@@ -114,7 +90,7 @@ void integrity_check(struct process *process)
     for (size_t page = 0; page < drive->memory.pages; page++)
         check_page(drive, &findings, page);
     print_wrong_words(process, found_by_victims);
-    print_check(&findings);
+    print_drive_check(drive, findings.bytes, findings.wrong, &findings.first);
     if (drive->wrong_count)
         fail("%u words are not what their only writer stored there last: the first is at byte %zu of page %zu",
              drive->wrong_count, drive->wrong[0].offset, drive->wrong[0].page);

@@ -7,6 +7,7 @@
 
 #include "calls.h"
 #include "lines.h"
+#include "random.h"
 
 enum { UNKNOWN = -1 };
 
@@ -233,14 +234,6 @@ static size_t ask(struct mover *mover, const struct pass *pass, void **addresses
     return account(mover, pass, addresses, *done, 0);
 }
 
-static uint64_t random_below(struct mover *mover, uint64_t limit)
-{
-    mover->random ^= mover->random << 13;
-    mover->random ^= mover->random >> 7;
-    mover->random ^= mover->random << 17;
-    return mover->random % limit;
-}
-
 /* Calls that name ranges go to their ranges in another order; those that name pages to single pages. */
 static void shuffle(struct mover *mover)
 {
@@ -249,7 +242,7 @@ static void shuffle(struct mover *mover)
     size_t blocks = mover->unit_count / block;
 
     for (size_t i = blocks; i > 1; i--) {
-        size_t other = random_below(mover, i) * block, this = (i - 1) * block;
+        size_t other = random_below(&mover->random, i) * block, this = (i - 1) * block;
         void *swapped = mover->addresses[this];
 
         mover->addresses[this] = mover->addresses[other];

@@ -10,6 +10,7 @@
 
 #include "lines.h"
 #include "monotonic.h"
+#include "pagemap.h"
 
 enum { PAGES_PER_PIPE = 8, KSM_WAIT_S = 30, KSM_POLL_NS = 100 * NS_PER_MS };
 
@@ -70,17 +71,17 @@ static char read_digit(const char *path)
     return digit;
 }
 
-/* KSM_BIT of a page's flags: include/uapi/linux/kernel-page-flags.h. 1 and 0; -1 where it may not be known. */
+/* 1 and 0; -1 where it may not be known. */
 static int is_ksm(int pagemap, int flags, const char *address, size_t page_bytes)
 {
     uint64_t entry = 0, bits = 0;
 
     if (pread(pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)address / page_bytes * sizeof(entry))) < 0)
         return -1;
-    entry &= (1ULL << 55) - 1;
+    entry &= FRAME_MASK;
     if (!entry || pread(flags, &bits, sizeof(bits), (off_t)(entry * sizeof(bits))) < 0)
         return -1;
-    return bits >> 21 & 1;
+    return (bits & MERGED) != 0;
 }
 
 static void merge(char *address, size_t count, size_t page_bytes)

@@ -20,7 +20,7 @@ static const uint64_t MAX_SIZE_BYTES = 1ULL << 46;
 static const uint64_t MAX_LOOPS = 1ULL << 40;
 static const uint64_t MAX_DURATION_MS = 30ULL * 86400 * 1000;
 static const uint64_t MAX_INTERVAL_MS = 3600 * 1000;
-enum { MAX_THREADS = 65536, MAX_NODE = 65535, MAX_WORDS = 64 };
+enum { MAX_THREADS = 65536, MAX_WORDS = 64 };
 
 enum option_id {
     NODES,
@@ -138,7 +138,7 @@ static void set(struct options *options, enum option_id id, const char *text)
         options->duration_ms = number(id, text, 0, MAX_DURATION_MS);
         break;
     case START_NODE:
-        options->start_node = (int)number(id, text, 0, MAX_NODE);
+        options->start_node = (int)number(id, text, 0, MAX_NODE_ID);
         break;
     case THP:
         options->thp = choice(id, text, thp_names);

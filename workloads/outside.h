@@ -4,11 +4,8 @@
 
 #include "runner.h"
 
-/* Before any memory is mapped: the process whose threads are those that are `is_outside`. */
+/* Before any memory is mapped: the process whose threads are those that are `is_outside`. It starts them once the
+ * memory is touched, and is one of the handshake's children. */
 void outside_fork(struct process *process);
-/* Once the memory is touched: its threads may start. Nothing where there is no such process. */
-void outside_start(void);
-/* Waits for its end, once its threads have passed the last barrier. */
-void outside_join(void);
 
 #endif

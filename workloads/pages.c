@@ -10,13 +10,9 @@
 #include <unistd.h>
 
 #include "buffer.h"
+#include "pagemap.h"
 
 enum { KIB = 1024, SMALLEST_FOLIO_BYTES = 16 * KIB };
-
-/* include/uapi/linux/kernel-page-flags.h and Documentation/admin-guide/mm/pagemap.rst */
-static const uint64_t FRAME_MASK = (1ULL << 55) - 1;
-static const uint64_t IS_PRESENT = 1ULL << 63;
-static const uint64_t COMPOUND_HEAD = 1ULL << 15, COMPOUND_TAIL = 1ULL << 16;
 
 static const char *const thp_dir = "/sys/kernel/mm/transparent_hugepage";
 
@@ -34,7 +30,7 @@ static unsigned long long read_number(const char *path)
     return value;
 }
 
-/* The number behind a key at the begin of a line, in bytes; 0 where there is none. */
+/* The bytes of a hugetlb page of the default size; 0 where the kernel has none. */
 static size_t default_hugetlb_bytes(void)
 {
     FILE *file = fopen("/proc/meminfo", "re");

@@ -12,12 +12,6 @@ enum {
     MODE_FLAGS = 7 << 13, /* MPOL_F_STATIC_NODES, MPOL_F_RELATIVE_NODES, MPOL_F_NUMA_BALANCING */
 };
 
-/* The kernel reads one bit less than it is told (set_mempolicy(2)). */
-static unsigned long max_node(const struct bitmask *nodes)
-{
-    return nodes->size + 1;
-}
-
 static int set_policy(const struct place *place)
 {
     long result = 0;

@@ -47,6 +47,17 @@ static void say_done(struct process *process)
         fail("eventfd: %s", strerror(errno));
 }
 
+#ifdef NUMABENCH_TEST
+/* A process of movers that is gone before its first call: late enough for it to have said that it is ready. */
+static void die_if_asked(const struct thread *thread)
+{
+    if (!thread->is_outside || !getenv("NUMABENCH_TEST_KILL"))
+        return;
+    nanosleep(&(struct timespec){.tv_nsec = 100 * NS_PER_MS}, NULL);
+    kill(getpid(), SIGKILL);
+}
+#endif
+
 static void *run_thread(void *argument)
 {
     struct thread *thread = argument;
@@ -55,17 +66,20 @@ static void *run_thread(void *argument)
 
     thread->pid = getpid();
     name_thread(thread, name);
+#ifdef NUMABENCH_TEST
+    die_if_asked(thread);
+#endif
     process->workload->work->prepare(thread);
     must_place_self(&thread->runs_at);
     print_thread(thread, name);
-    pthread_barrier_wait(&process->barrier);
-    pthread_barrier_wait(&process->barrier);
+    gate_arrive(&process->gate);
+    gate_await(&process->gate, STAGE_GO);
     thread->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     process->workload->work->run(thread);
     thread->elapsed_ns = monotonic_ns() - process->go_ns;
     thread->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - thread->cpu_ns;
     say_done(process);
-    pthread_barrier_wait(&process->barrier);
+    gate_await(&process->gate, STAGE_END);
     return NULL;
 }
 
@@ -90,19 +104,14 @@ static void settle(struct process *process)
     workload->work->lay_out(process);
 }
 
-/* What threads meet at, also those of processes that are forked later. */
-static void open_barrier(struct process *process)
+/* Where threads stop, also those of processes that are forked later. */
+static void build_gate(struct process *process)
 {
-    pthread_barrierattr_t attributes;
-
     process->done_fd = eventfd(0, EFD_CLOEXEC);
     if (process->done_fd < 0)
         fail("eventfd: %s", strerror(errno));
     atomic_store(&process->running, process->thread_count);
-    pthread_barrierattr_init(&attributes);
-    pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    pthread_barrier_init(&process->barrier, &attributes, process->thread_count + 1);
-    pthread_barrierattr_destroy(&attributes);
+    gate_init(&process->gate, process->thread_count);
 }
 
 void runner_start_threads(struct process *process, bool is_outside)
@@ -132,7 +141,7 @@ static void start_threads(struct process *process)
     print_phase("threads", "begin");
     runner_start_threads(process, false);
     print_phase("threads", "end");
-    pthread_barrier_wait(&process->barrier);
+    handshake_await(&process->handshake, process->gate.arrived_fd);
     if (is_touching)
         print_phase("first_touch", "end");
     print_first_touch(process);
@@ -188,7 +197,7 @@ static void run(struct process *process)
 {
     process->go_ns = monotonic_ns();
     line_stamp("go");
-    pthread_barrier_wait(&process->barrier);
+    gate_open(&process->gate, STAGE_GO);
     if (supervise(process))
         return;
     while (process->handshake.go_fd != ABSENT)
@@ -198,7 +207,7 @@ static void run(struct process *process)
 
 static void end_threads(struct process *process)
 {
-    pthread_barrier_wait(&process->barrier);
+    gate_open(&process->gate, STAGE_END);
     runner_join_threads(process, false);
 }
 
@@ -231,8 +240,9 @@ int run_workload(const struct workload *workload, int argc, char **argv)
     process->number = handshake_fork(&process->handshake, workload->processes);
     if (process->number)
         workload->work->lay_out(process);
-    open_barrier(process);
+    build_gate(process);
     workload->work->map_and_touch(process);
+    gate_open(&process->gate, STAGE_TOUCHED);
     start_threads(process);
     handshake_await_children(&process->handshake);
     handshake_ready(&process->handshake);

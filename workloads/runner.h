@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gate.h"
 #include "handshake.h"
 #include "options.h"
 #include "place.h"
@@ -109,7 +110,7 @@ struct process {
     struct thread *threads;
     struct slice *slices;
     struct place main_runs_at;
-    pthread_barrier_t barrier; /* of the main thread and all others: ready, go, end */
+    struct gate gate;
     _Atomic bool is_stopping;
     _Atomic unsigned running;
     int done_fd; /* readable when no thread runs any more */
@@ -123,7 +124,7 @@ int run_workload(const struct workload *workload, int argc, char **argv);
 
 /* Zeroed memory for as long as the process lives. Of driven workloads it is shared with the processes forked later. */
 void *runner_memory(const struct workload *workload, size_t bytes);
-/* Starts threads that then wait at the barrier: those that belong in this process. */
+/* Starts threads that then wait at the gate: those that belong in this process. */
 void runner_start_threads(struct process *process, bool is_outside);
 void runner_join_threads(struct process *process, bool is_outside);
 

@@ -9,8 +9,6 @@
 
 #include "lines.h"
 
-enum { MAX_NODE_ID = 65535 };
-
 static void locality_init(struct locality *locality)
 {
     locality->nodes = numa_allocate_nodemask();

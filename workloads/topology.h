@@ -5,6 +5,8 @@
 #include <numa.h>
 #include <stdint.h>
 
+enum { MAX_NODE_ID = 65535 };
+
 /* Some nodes as one place: those of their CPUs and of their memory that this process may use. */
 struct locality {
     struct bitmask *nodes;
@@ -30,6 +32,13 @@ void topology_free(struct topology *topology);
 int topology_index(const struct topology *topology, int id);
 /* The index of the node of the CPU that runs this; the first node with memory where that one is not of the run. */
 unsigned topology_here(const struct topology *topology);
+
+/* What system calls take as the number of a mask's bits: the kernel reads one less than it is told
+ * (set_mempolicy(2)). */
+static inline unsigned long max_node(const struct bitmask *nodes)
+{
+    return nodes->size + 1;
+}
 
 /* Each ends the process where the locality lacks what `what` needs. */
 void require_cpus(const struct locality *locality, const char *what);

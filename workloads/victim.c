@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "monotonic.h"
+#include "random.h"
 #include "stamp.h"
 
 enum { CLOCK_READINGS = 1001 };
@@ -100,10 +101,7 @@ static void keep_longest(struct victim *victim, const struct access_time *time)
 
 static size_t random_page(struct victim *victim)
 {
-    victim->random ^= victim->random << 13;
-    victim->random ^= victim->random >> 7;
-    victim->random ^= victim->random << 17;
-    return (size_t)(((unsigned __int128)victim->random * victim->drive->memory.pages) >> 64);
+    return (size_t)(((unsigned __int128)random_next(&victim->random) * victim->drive->memory.pages) >> 64);
 }
 
 /* Without movers the loops of the run are those of the victims. */

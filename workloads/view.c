@@ -6,6 +6,7 @@
 #include "monotonic.h"
 #include "options.h"
 #include "stamp.h"
+#include "wrong.h"
 
 enum {
     LINES = VIEW_PAGE_BYTES / LINE_BYTES,
@@ -53,24 +54,18 @@ void view_write(struct view *view, uint64_t page)
         words[line * LINE_WORDS] = stamp(last_write(view, page), page * LINES + line);
 }
 
-static unsigned bytes_that_differ(uint64_t left, uint64_t right)
-{
-    unsigned count = 0;
-
-    for (uint64_t bits = left ^ right; bits; bits >>= 8)
-        count += (bits & 0xff) != 0;
-    return count;
-}
-
+/* By the system's pages, which may be larger than those of a view. */
 static void record_wrong(const struct view *view, uint64_t page, uint64_t found, unsigned offset, uint64_t expected)
 {
     struct family *family = view->family;
+    size_t page_bytes = family->drive->memory.page_bytes;
+    size_t at = page * VIEW_PAGE_BYTES + offset;
     struct wrong_word wrong = {
         .pid = family_pid(family, family->self),
         .thread = ABSENT,
         .t_ns = monotonic_ns(),
-        .page = page,
-        .offset = offset,
+        .page = at / page_bytes,
+        .offset = at % page_bytes,
         .expected = expected,
         .found = found,
     };

@@ -52,6 +52,18 @@ def check_moves(run: Run, trial: Trial) -> Iterator[Finding]:
         )
 
 
+def check_page_type(run: Run, trial: Trial) -> Iterator[Finding]:
+    """Memory of which nobody could see whether its pages are what was asked for."""
+    if trial.pages_verified is False and run.planned.mover is not None:
+        yield Finding(
+            "folios-not-verified",
+            BIASES,
+            f"whether the memory was pages of {run.planned.mover.pages} could not be seen: only root may read "
+            "/proc/kpageflags",
+            "run as root",
+        )
+
+
 def _partial(run: Run, found: Moves) -> Finding:
     """Pages left behind. Where obstacles were laid it is what was wanted, and to know."""
     told = [f"{found.left.units:,} of {found.requested.units:,} pages were not on their target in the end"]

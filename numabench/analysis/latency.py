@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from numabench.analysis.missing import Missing
 from numabench.record import Latency
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # A bucket is as wide as its lowest value has bits beyond these: 32 of them to a power of two.
 _EXACT_BITS = 6
+# 1,000 times (1 - 0.999) is a little less than 1.
+_ROUNDING = 1e-9
 
 
 def percentile(latency: Latency, share: float) -> float:
@@ -27,6 +30,13 @@ def percentile(latency: Latency, share: float) -> float:
         if seen >= rank:
             return float(min(low_ns + _width_ns(low_ns) - 1, latency.max_ns))
     return float(latency.max_ns)
+
+
+def known_percentile(latency: Latency, share: float) -> float | Missing:
+    """The percentile where enough was timed for one to be above it; of fewer it is their longest under another name."""
+    if latency.count * (1 - share) < 1 - _ROUNDING:
+        return Missing(f"{latency.count} timed are too few for the {share * 100:g} % that were quickest")
+    return percentile(latency, share)
 
 
 def _width_ns(low_ns: int) -> int:

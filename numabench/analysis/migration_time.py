@@ -188,8 +188,13 @@ def _driven(trials: Sequence[Trial], passes: Sequence[PassTime]) -> _Whole:
     between_s = max(elapsed_s - query_s - call_s, 0.0)
     cpu, told = _cpu_time(passes)
     if cpu is None:
-        # Movers hardly sleep outside of the driver's calls.
         on_s, in_calls = cpu_s - query_s - between_s, {Doing(NOT_SPLIT): 1}
+        told[0] += ", and movers are taken to be on one all the time between calls and in queries"
+        if on_s < 0:
+            told.append(
+                f"that cannot be: they had {cpu_s:.3g} s of CPU time in all, and {query_s + between_s:.3g} s between"
+                " calls and in queries"
+            )
     else:
         on_s, in_calls = cpu_s * sum(cpu.in_calls.values()) / cpu.total, dict(cpu.in_calls)
     if cpu is not None and on_s > call_s * (1 + _MISFIT):
@@ -396,6 +401,9 @@ def _lock_waits(passes: Sequence[PassTime]) -> LockWaits | None:
 
 
 def _without_costs(counts: Sequence[Observation]) -> tuple[str, ...]:
-    if any(one.counts is not None for one in counts):
+    counted = [one.trial.index for one in counts if one.counts is not None]
+    if len(counted) > 1:
+        return (f"of {len(counted)} cost passes the first is shown, trial {counted[0]}",)
+    if counted:
         return ()
     return ("no cost pass: rmap locks and TLB flushes for each 2 MB are not known",)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.analysis import migration, verdict
 from numabench.analysis.finding import INFORMS, WEIGHTS
-from numabench.analysis.latency import percentile
+from numabench.analysis.latency import known_percentile
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import Moves, moves, stall
-from numabench.analysis.spread import Spread, spread
+from numabench.analysis.spread import Spread, spread, t95
 from numabench.record import CANNOT_RUN
 from numabench.units import BYTES_PER_MB, NS_PER_S
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from numabench.record import Latency, Sweep, SweepCell, SweepUnit
 
 BATCH = "batch"
+# A larger batch that is faster by less than this is not worth it.
+GAIN = 1.1
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def _why_not(unit: SweepUnit) -> tuple[str, ...]:
 
 
 def _percentile(latency: Latency | Missing, share: float) -> float | Missing:
-    return latency if isinstance(latency, Missing) else percentile(latency, share)
+    return latency if isinstance(latency, Missing) else known_percentile(latency, share)
 
 
 def _spread(values: Iterable[float | Missing]) -> Spread | None:
@@ -232,23 +236,37 @@ def _curves(sweep: Sweep, cells: Sequence[CellFigures], budget_s: float | None) 
 def knee(points: Sequence[tuple[int, CellFigures]]) -> int | Missing:
     """The batch beyond which nothing is gained, of cells by ascending batch.
 
-    It is the smallest batch b of which this is true: no larger batch has an interval of MB/s (`interval`) that begins
-    above the end of b's. Intervals that overlap, or touch, are no gain: of few or noisy repeats the knee comes out too
-    small rather than too large. Batches without a rate do not take part.
+    It is the smallest batch of which this is shown: no larger one is faster by a tenth (`GAIN`) or more, at the upper
+    end of the 95 % interval of their means' ratio (Welch's, of logarithms). That no gain was seen is not enough: of few
+    or noisy repeats none can be told. Batches without a rate do not take part.
 
-    None can be told where one of the rates has a single repeat (no interval), of less than two batches, and where the
-    largest batch is itself above all others: the curve still rises.
+    None is told, either, where one of the rates has a single repeat, of less than two batches, and where the largest
+    batch is shown to be faster than all others: the curve still rises.
     """
-    rates = [(batch, cell.mb_per_s) for batch, cell in points if cell.mb_per_s is not None]
+    rates = [(batch, cell.mb_per_s) for batch, cell in points if cell.mb_per_s and cell.mb_per_s.low > 0]
     if len(rates) < 2:
         return Missing("fewer than two batches have a rate")
-    known = [(batch, bounds) for batch, rate in rates if (bounds := interval(rate)) is not None]
-    if len(known) < len(rates):
+    if any(len(rate.values) < 2 for _, rate in rates):
         return Missing("one repeat has no interval: ask for --repeats 3 or more")
-    for place, (batch, (_, high)) in enumerate(known[:-1]):
-        if all(low <= high for _, (low, _) in known[place + 1 :]):
+    for place, (batch, rate) in enumerate(rates[:-1]):
+        if all(_ratio(larger, rate)[1] < GAIN for _, larger in rates[place + 1 :]):
             return batch
-    return Missing(f"it still rises at {known[-1][0]}, the largest batch")
+    largest, fastest = rates[-1]
+    if all(_ratio(fastest, rate)[0] > 1 for _, rate in rates[:-1]):
+        return Missing(f"it still rises at {largest}, the largest batch")
+    return Missing(f"these repeats do not show which batch comes within {GAIN - 1:.0%} of the best: add --repeats")
+
+
+def _ratio(above: Spread, below: Spread) -> tuple[float, float]:
+    """The 95 % interval of the ratio of two rates' geometric means, by Welch's t of their logarithms."""
+    logs = [[math.log(value) for value in rate.values] for rate in (above, below)]
+    parts = [statistics.variance(values) / len(values) for values in logs]
+    center = statistics.fmean(logs[0]) - statistics.fmean(logs[1])
+    squares = sum(part**2 / (len(values) - 1) for part, values in zip(parts, logs, strict=True))
+    # Welch and Satterthwaite's degrees of freedom, rounded down: the interval is rather too wide.
+    degrees = max(int(sum(parts) ** 2 / squares), 1) if squares else 1
+    half = t95(degrees) * math.sqrt(sum(parts))
+    return math.exp(center - half), math.exp(center + half)
 
 
 def largest_in_budget(points: Sequence[tuple[int, CellFigures]], budget_s: float) -> int | Missing:
@@ -257,7 +275,7 @@ def largest_in_budget(points: Sequence[tuple[int, CellFigures]], budget_s: float
     if not stalls:
         return Missing("no batch has victims")
     known = [(batch, bounds[1]) for batch, found in stalls if (bounds := interval(found)) is not None]
-    if not known:
+    if len(known) < len(stalls):
         return Missing("one repeat has no interval: ask for --repeats 3 or more")
     kept = [batch for batch, high_ns in known if high_ns < budget_s * NS_PER_S]
     return max(kept) if kept else Missing("no batch keeps it")

@@ -57,12 +57,19 @@ def report(
 
 @dataclass(frozen=True)
 class SweepView:
-    """How a sweep's report is wanted. `stall_budget_s` takes the place of the sweep's own."""
+    """How a sweep's report is wanted. `stall_budget_s` takes the place of the sweep's own.
+
+    Raises `UsageError` for two answers on one stdout.
+    """
 
     as_json: bool = False
     csv: Path | None = None
     png: Path | None = None
     stall_budget_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.as_json and str(self.csv) == "-":
+            raise UsageError("--json and --csv - both write to stdout", "write the lines to a file: --csv FILE")
 
 
 def show_sweep(sweep: Sweep, view: SweepView) -> None:

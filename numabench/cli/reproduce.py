@@ -13,7 +13,8 @@ import typer
 from numabench.cli import boots as of_boots
 from numabench.cli.diff import View, compare
 from numabench.cli.progress import StderrProgress
-from numabench.cli.run import DEFAULT_RESULTS, GuestWish, request_of
+from numabench.cli.run import DEFAULT_RESULTS, GuestWish
+from numabench.cli.run_words import request
 from numabench.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _run_arms(directory: Path, plan: _Plan, progress: StderrProgress) -> None:
     for arm in _named(plan.arms):
         progress.say(f"{arm.name}: {arm.what}: numabench run {' '.join(arm.words)}")
         of_boots.run_boots(
-            request_of(("run", *arm.words)), directory, modes, plan.boots, GuestWish(), progress, series=arm.name
+            request(("run", *arm.words)), directory, modes, plan.boots, GuestWish(), progress, series=arm.name
         )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import typer.main
 
 from numabench.cli.boots import as_option, from_option, run_boots, show_boots
 from numabench.cli.progress import StderrProgress
@@ -218,22 +216,6 @@ def run(
 def _is_foreign(target: list[str]) -> bool:
     """Whether the words stand behind `--`: then they are a program of the user's own."""
     return "--" in sys.argv and sys.argv[sys.argv.index("--") + 1 :] == target
-
-
-@functools.cache
-def run_command() -> Any:
-    """The command line of `numabench run`, as click has it."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command("run")(run)
-    return typer.main.get_command(app)
-
-
-def request_of(argv: Sequence[str]) -> Request:
-    """What the words of a `numabench run` ask for. Raises click's and our own usage errors, as that command does."""
-    from numabench.cli.request import request_from
-
-    context = run_command().make_context("numabench run", list(argv[1:]))
-    return request_from(context.params, argv=("numabench", *argv))
 
 
 def needs_guest(request: Request, topology: Topology, progress: Progress) -> bool:

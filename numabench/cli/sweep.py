@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from numabench.cli import report
+from numabench.cli import report, run_words, sweep_cells
 from numabench.cli.progress import StderrProgress
 from numabench.cli.run import (
     DEFAULT_RESULTS,
@@ -19,11 +20,9 @@ from numabench.cli.run import (
     TRIAL_EXTRA_S,
     GuestWish,
     needs_guest,
-    request_of,
-    run_command,
     run_here,
 )
-from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, CannotRun, UsageError
+from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, CannotRun, Unfit, UsageError
 from numabench.record import CANNOT_RUN
 from numabench.units import parse_duration, parse_size
 
@@ -33,12 +32,9 @@ if TYPE_CHECKING:
     from numabench.experiment.plan import Request
     from numabench.experiment.progress import Progress
     from numabench.host.topology import Topology
+    from numabench.lab.shapes import Shape
     from numabench.record import Sweep, SweepAxis
 
-# A unit is one measured trial: what makes more of a run, and what is the sweep's own to say.
-_NOT_OF_UNITS = frozenset(
-    {"--warmup", "--all-placements", "--observe", "--observe-repeats", "--frequency", "--run-id", "--asked"}
-)
 _SEED_LIMIT = 2**31
 
 
@@ -81,6 +77,7 @@ def sweep(
     """
     guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
     budget_s = None if stall_budget is None else parse_duration(stall_budget)
+    view = report.SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s)
     progress = StderrProgress()
     try:
         if resume is not None:
@@ -94,7 +91,7 @@ def sweep(
     finally:
         progress.clear()
     if not inside:
-        _show(path, report.SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s))
+        _show(path, view)
 
 
 @dataclass(frozen=True)
@@ -135,16 +132,21 @@ def _begin(
     from numabench.experiment import matrix
     from numabench.host import topology as host_topology
 
-    workload, options = _options(words)
+    workload, options = sweep_cells.options(words)
     axes, same = matrix.split(options)
+    matrix.check_units(axes, repeats)
     topology = host_topology.read()
     if pairs is not None:
-        axes = (_pairs(pairs, workload, axes, same, topology, where), *axes)
+        axes = (_pairs(pairs, workload, axes, same, topology, where, progress), *axes)
         # Each pair names its nodes: what was asked for says of which nodes all pairs are.
         same = matrix.without(same, "--nodes")
+        matrix.check_units(axes, repeats)
     cells = matrix.cells(workload, axes, same)
-    requests = [request_of(cell.argv) for cell in cells]
-    guest = _guest(requests, topology, where, progress)
+    requests = sweep_cells.requests(axes, cells, progress)
+    is_for_guest = _is_for_guest(requests, topology, where, progress)
+    machine = _shape(requests, where.guest).topology() if is_for_guest else topology
+    sweep_cells.check_plans(axes, cells, requests, machine, progress)
+    guest = _guest(requests, where.guest) if is_for_guest else None
     chosen = random.SystemRandom().randrange(_SEED_LIMIT) if seed is None else seed
     _build(workload)
     plan = {
@@ -160,37 +162,19 @@ def _begin(
     return path
 
 
-def _options(words: Sequence[str]) -> tuple[str, list[tuple[str, str | None]]]:
-    """The workload, and the options that are meant for its runs, each with its value."""
-    if "--" in sys.argv:
-        raise UsageError("a program of your own has no options to sweep over", "take one of `numabench workloads`")
-    flags = {name for option in run_command().params if getattr(option, "is_flag", False) for name in option.opts}
-    workloads: list[str] = []
-    options: list[tuple[str, str | None]] = []
-    left = iter(words)
-    for word in left:
-        name, equals, text = word.partition("=")
-        if name in _NOT_OF_UNITS:
-            raise UsageError(f"{name} is not of a sweep, whose units are measured trials", "use numabench run for it")
-        if not name.startswith("--"):
-            workloads.append(word)
-        elif name in flags:
-            options.append((word, None))
-        else:
-            options.append((name, text if equals else next(left, "")))
-    if len(workloads) != 1:
-        wrong = f"'{workloads[1]}' is one word too many" if workloads else "a sweep needs a workload"
-        raise UsageError(wrong, "for example: numabench sweep pingpong --batch 1,8,64")
-    return workloads[0], options
-
-
 def _pairs(
-    text: str, workload: str, axes: Sequence[SweepAxis], same: Sequence[str], topology: Topology, where: _Where
+    text: str,
+    workload: str,
+    axes: Sequence[SweepAxis],
+    same: Sequence[str],
+    topology: Topology,
+    where: _Where,
+    progress: Progress,
 ) -> SweepAxis:
     from numabench.experiment import matrix, plan
     from numabench.experiment.drive_request import ONE_WAY
 
-    first = request_of(matrix.cells(workload, axes, same)[0].argv)
+    (first,) = sweep_cells.requests(axes, [matrix.first_cell(workload, axes, same)], progress)
     if "--start-node" in same or any(axis.name == "start-node" for axis in axes):
         raise UsageError("--pairs and --start-node exclude each other", "a pair begins on its source")
     if text != matrix.ALL_PAIRS:
@@ -207,27 +191,43 @@ def _pairs(
     return matrix.pair_axis(text, nodes, both_ways=one_way)
 
 
-def _guest(
-    requests: Sequence[Request], topology: Topology, where: _Where, progress: Progress
-) -> dict[str, object] | None:
-    """The guest that all of the sweep runs in, or None where this machine serves all cells, or has to."""
+def _is_for_guest(requests: Sequence[Request], topology: Topology, where: _Where, progress: Progress) -> bool:
+    """Whether all of the sweep runs in a guest; else this machine serves all cells, or has to."""
     from numabench.experiment import plan
 
     lacking = [request for request in requests if plan.missing_nodes(request, topology)]
     if where.native and len(lacking) == len(requests):
         raise CannotRun(lacking[0].name, plan.missing_nodes(lacking[0], topology))
-    if where.native or not (where.lab or (lacking and needs_guest(lacking[0], topology, progress))):
-        if where.guest != GuestWish():
-            raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
-        return None
+    if not where.native and (where.lab or (lacking and needs_guest(lacking[0], topology, progress))):
+        return True
+    if where.guest != GuestWish():
+        raise UsageError("--kernel, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one")
+    return False
+
+
+def _shape(requests: Sequence[Request], guest: GuestWish) -> Shape:
+    """That of the smallest guest which serves all cells."""
+    from numabench.experiment import plan
+    from numabench.lab.shapes import shape_for
+
+    return shape_for(
+        max(plan.guest_nodes(request) for request in requests),
+        memory_per_node_bytes=guest.memory_per_node_bytes,
+        cpus_per_node=guest.cpus_per_node,
+    )
+
+
+def _guest(requests: Sequence[Request], guest: GuestWish) -> dict[str, object]:
+    """The guest that all of the sweep runs in, for its record."""
+    from numabench.experiment import plan
     from numabench.lab.delegate import choose_kernel
 
     return {
         "nodes": max(plan.guest_nodes(request) for request in requests),
         # A guest of another kernel is no place to go on: the name is kept also where it was not asked for.
-        "kernel": choose_kernel(where.guest.kernel).name,
-        "cpus_per_node": where.guest.cpus_per_node,
-        "memory_per_node_bytes": where.guest.memory_per_node_bytes,
+        "kernel": choose_kernel(guest.kernel).name,
+        "cpus_per_node": guest.cpus_per_node,
+        "memory_per_node_bytes": guest.memory_per_node_bytes,
     }
 
 
@@ -242,10 +242,12 @@ def _go_on(path: Path, progress: Progress, *, inside: bool) -> None:
     from numabench import store
 
     plan = store.read_plan(path)
-    if plan.is_complete:
-        return
     if plan.guest is not None and not inside:
-        _run_in_guest(plan, progress)
+        if not plan.is_complete:
+            _run_in_guest(plan, progress)
+        return
+    _recover(progress)
+    if plan.is_complete:
         return
     from numabench.experiment.sweep import run_sweep
     from numabench.host import topology as host_topology
@@ -254,9 +256,19 @@ def _go_on(path: Path, progress: Progress, *, inside: bool) -> None:
     who = identity()
 
     def run_unit(argv: tuple[str, ...], results_dir: Path, run_id: str, progress: Progress) -> None:
-        run_here(request_of(argv), results_dir, run_id, host_topology.read(), progress, who=who)
+        run_here(run_words.request(argv), results_dir, run_id, host_topology.read(), progress, who=who)
 
     run_sweep(path, run_unit, progress, who=who)
+
+
+def _recover(progress: Progress) -> None:
+    """Put back what a unit that was killed has left set: its trial may be whole, and no other one left to do so."""
+    from numabench.host import cpuset, knobs
+
+    # One that lives has the knobs: it puts them back itself.
+    with contextlib.suppress(Unfit):
+        knobs.recover(on_write=progress.say)
+    cpuset.recover()
 
 
 def _run_in_guest(plan: Sweep, progress: Progress) -> None:

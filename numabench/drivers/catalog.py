@@ -67,6 +67,7 @@ DRIVERS = (
         "migrate_pages(2): all pages of a process from one node to another, in one call",
         lambda here: _told(here.features.migrate_pages),
         movers=(INSIDE, OUTSIDE),
+        flags=(),
         orders=(SEQUENTIAL,),
         has_batches=False,
         max_movers=1,
@@ -75,6 +76,7 @@ DRIVERS = (
         CPUSET,
         "cpuset.mems with memory migration: all pages of its processes, in one write",
         lambda here: cpuset.requirements(here.root),
+        flags=(),
         orders=(SEQUENTIAL,),
         has_batches=False,
         max_movers=1,
@@ -95,6 +97,7 @@ DRIVERS = (
         NULL,
         "no system call at all: what the movers cost themselves",
         lambda _here: (),
+        movers=(INSIDE, OUTSIDE),
         orders=_ALL_ORDERS,
     ),
 )

@@ -43,7 +43,7 @@ class Driver:
     summary: str
     lacks: Callable[[Circumstances], tuple[str, ...]]
     movers: tuple[str, ...] = (INSIDE,)
-    flags: tuple[str, ...] = (MOVE,)
+    flags: tuple[str, ...] = (MOVE,)  # none: the kernel sets them
     orders: tuple[str, ...] = (SEQUENTIAL, RANDOM)
     has_batches: bool = True
     max_movers: int | None = None

@@ -38,6 +38,8 @@ DEFAULT_BATCH = 512
 MAX_VICTIMS = 64
 # Balancing has no pass that could end: it is watched for this long.
 BALANCING_S = 25.0
+# Processes of a family treat each quarter of their memory otherwise (workloads/churn.c).
+FAMILY_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,11 @@ def visited(asked: DriveRequest, nodes: tuple[int, ...], source: int) -> tuple[i
     return (source, target_of(nodes, source)) if asked.route == ONE_WAY else nodes
 
 
-def unit_bytes(pages: str) -> int:
-    """The size of the pages that were asked for."""
-    return {FOUR_K: 4 * KIB, THP: HUGE_2M, HUGETLB: HUGE_2M}.get(pages) or parse_size(pages)
+def unit_bytes(pages: str, root: Root) -> int:
+    """The size of the pages that were asked for; where the kernel has no hugetlb pages, what they would have."""
+    if pages == HUGETLB:
+        return huge_pages.hugetlb_bytes(root) or HUGE_2M
+    return {FOUR_K: 4 * KIB, THP: HUGE_2M}.get(pages) or parse_size(pages)
 
 
 def decide(asked: DriveRequest, spec: Workload, topology: Topology, nodes: tuple[int, ...], source: int) -> Drive:
@@ -99,7 +103,7 @@ def decide(asked: DriveRequest, spec: Workload, topology: Topology, nodes: tuple
         driver=driver.name,
         mover=MoverPlan(
             mover=asked.mover or "inside",
-            flags=asked.flags if driver.has_movers else (),
+            flags=asked.flags if driver.has_movers and driver.flags else (),
             batch=_batch(asked, driver, pages),
             order=asked.order or "sequential",
             pages=pages,
@@ -134,7 +138,7 @@ def _cpus(topology: Topology, nodes: tuple[int, ...]) -> set[int]:
 
 def thread_cpus(asked: DriveRequest, topology: Topology) -> set[int]:
     """The CPUs of the nodes that threads are put on by name."""
-    return _cpus(topology, tuple(thread_nodes(asked)))
+    return _cpus(topology, tuple(thread_nodes(asked).values()))
 
 
 def require(drive: Drive, root: Root) -> None:
@@ -151,21 +155,23 @@ def require(drive: Drive, root: Root) -> None:
 def _lacking_pages(pages: str, root: Root) -> str | None:
     if pages == THP and huge_pages.thp_enabled(root) is None:
         return "this kernel has no transparent huge pages (CONFIG_TRANSPARENT_HUGEPAGE)"
-    if pages in LARGE_FOLIOS and not huge_pages.has_large_folios(root, unit_bytes(pages) // KIB):
+    if pages == HUGETLB and huge_pages.hugetlb_bytes(root) is None:
+        return "this kernel has no hugetlb pages (CONFIG_HUGETLBFS)"
+    if pages in LARGE_FOLIOS and not huge_pages.has_large_folios(root, unit_bytes(pages, root) // KIB):
         return "this kernel has no folios of that size for anonymous memory, which Linux has since 6.8"
     return None
 
 
-def knobs(drive: Drive, topology: Topology, size_bytes: int, source: int, root: Root) -> dict[str, str]:
+def knobs(drive: Drive, topology: Topology, nodes: tuple[int, ...], size_bytes: int, root: Root) -> dict[str, str]:
     """The knobs that the drive needs, by short names, with their values."""
     wanted = dict(drivers.find(drive.driver).knobs)
     pages = drive.mover.pages
     if pages == THP and huge_pages.thp_enabled(root) == "never":
         wanted["thp_enabled"] = "madvise"
     if pages in LARGE_FOLIOS:
-        wanted |= _folio_knobs(unit_bytes(pages) // KIB, root)
+        wanted |= _folio_knobs(unit_bytes(pages, root) // KIB, root)
     if pages == HUGETLB:
-        wanted |= _hugetlb_knobs(topology, size_bytes, source)
+        wanted |= _hugetlb_knobs(topology, nodes, size_bytes, unit_bytes(pages, root))
     if "ksm" in drive.obstacles:
         wanted["ksm_run"] = "1"
     return wanted
@@ -177,14 +183,23 @@ def _folio_knobs(size_kib: int, root: Root) -> dict[str, str]:
     return {f"hugepages-{size_kib}kB": "madvise", **{f"hugepages-{size}kB": "never" for size in larger}}
 
 
-def _hugetlb_knobs(topology: Topology, size_bytes: int, source: int) -> dict[str, str]:
-    """As many huge pages on the source node as the memory needs, beside those that are in use."""
-    (node,) = (node for node in topology.nodes if node.id == source)
-    pool = next((pool for pool in node.huge_pages if pool.page_bytes == HUGE_2M), None)
-    needed = -(-size_bytes // HUGE_2M)
-    if pool is None or pool.free >= needed:
-        return {}
-    return {f"node{source}-hugepages-2048kB": str(pool.total - pool.free + needed)}
+def _hugetlb_knobs(topology: Topology, nodes: tuple[int, ...], size_bytes: int, page_bytes: int) -> dict[str, str]:
+    """As many huge pages on each node of the ring as the memory needs, beside those that are in use.
+
+    The workload demands them of all, whatever the route: what a driver is asked for must not fail for want of a page.
+    """
+    needed = -(-size_bytes // page_bytes)
+    pools = {
+        node.id: pool
+        for node in topology.nodes
+        if node.id in nodes
+        for pool in node.huge_pages
+        if pool.page_bytes == page_bytes and pool.free < needed
+    }
+    return {
+        f"node{node}-hugepages-{page_bytes // KIB}kB": str(pool.total - pool.free + needed)
+        for node, pool in pools.items()
+    }
 
 
 def options(drive: Drive) -> dict[str, str | int]:
@@ -204,12 +219,13 @@ def options(drive: Drive) -> dict[str, str | int]:
     if driver.has_movers:
         found |= {
             "--mover": mover.mover,
-            "--flags": ",".join(mover.flags),
             "--order": mover.order,
             "--mover-on": mover.mover_on,
             "--route": mover.route,
             "--retries": mover.retries,
         }
+    if mover.flags:
+        found["--flags"] = ",".join(mover.flags)
     if mover.batch is not None:
         found["--batch"] = mover.batch
     if drive.obstacles:

@@ -22,7 +22,10 @@ PLACES = ("all", "source", "target")
 PING_PONG, ONE_WAY = "ping-pong", "one-way"
 OBSTACLES = ("untouched", "zero", "pinned", "unmapped", "ksm")
 CHURN = ("fork", "mremap", "split", "write")
-MAX_BATCH = 1 << 20
+# What the workloads take (workloads/driven_options.c).
+MAX_BATCH, MAX_OBSTACLES = 1 << 20, 1 << 16
+# Each mover has eight mappings or ten, its stack and lists among them, and a process 65,530 (vm.max_map_count).
+MAX_MOVERS = 4096
 MAX_PROCESSES = 512
 DEPTH, FANOUT = 3, 2
 
@@ -69,6 +72,7 @@ _OF_MOVERS = (
     *("--mover", "--move-all", "--strict", "--batch", "--order", "--mover-on", "--route", "--retries"),
     *("--threads", "--mover-at"),
 )
+_OF_VICTIMS = ("--victim-access", "--victim-pattern", "--victim-on", "--verify")
 _CHOICES = {
     "--mover": ("inside", OUTSIDE),
     "--order": ("sequential", "random", "interleaved"),
@@ -116,6 +120,8 @@ def check(asked: DriveRequest, spec: Workload | None, placements: tuple[str, ...
     _check_pages(asked, driver)
     if spec.has_family:
         _check_family(asked, driver)
+    else:
+        _check_victims(options, driver)
     _check_driver(asked, driver, options if threads is None else {**options, "--threads": threads}, threads)
 
 
@@ -130,6 +136,22 @@ def _check_pages(asked: DriveRequest, driver: Driver) -> None:
         raise UsageError("--obstacles are private pages of 4k", "leave out --pages and --sharing")
     if not driver.has_movers:
         raise UsageError(f"--obstacles are for movers, and driver {driver.name} has none", "leave it out")
+    if driver.name == drivers.HOME_NODE:
+        raise UsageError(
+            "--obstacles are for pages that are migrated, and driver home-node places anew", "leave it out"
+        )
+
+
+def _check_victims(options: dict[str, object], driver: Driver) -> None:
+    """Refuse what is asked of victims where there are none."""
+    if options.get("--victims") or not driver.has_movers:
+        return
+    for option in _OF_VICTIMS:
+        if option in options:
+            raise UsageError(
+                f"{option} is of victims, and there are none",
+                "leave it out" if driver.name == drivers.HOME_NODE else "pass --victims 1, or leave it out",
+            )
 
 
 def family_size(asked: DriveRequest) -> int:
@@ -150,8 +172,13 @@ def _check_family(asked: DriveRequest, driver: Driver) -> None:
             f"a family of {processes:,} processes is too large",
             f"choose --depth and --fanout for {MAX_PROCESSES} at most",
         )
+    others = "in forktree the other processes are the victims"
     refused = (
-        (asked.victims, f"--victims {asked.victims}", "in forktree the other processes are the victims"),
+        (asked.victims, f"--victims {asked.victims}", others),
+        (asked.victim_access, "--victim-access", others),
+        (asked.victim_pattern, "--victim-pattern", others),
+        (asked.victim_on, "--victim-on", others),
+        (asked.verify, "--verify", "in forktree every process always compares what it must see"),
         (asked.sharing == "shared", "--sharing shared", "what children inherit is private memory"),
         (asked.mover == OUTSIDE, "--mover outside", "--mover-at says which process moves"),
         (asked.pages == HUGETLB, "--pages hugetlb", "a copy on write may find no free huge page, which kills"),
@@ -163,6 +190,12 @@ def _check_family(asked: DriveRequest, driver: Driver) -> None:
     if asked.mover_at == "sibling" and (driver.name == "mbind" or (asked.fanout or FANOUT) == 1):
         why = "mbind moves the caller's own memory" if driver.name == "mbind" else "an only child has no sibling"
         raise UsageError(f"--mover-at sibling cannot be: {why}", "take --mover-at child")
+    pages = asked.pages or FOUR_K
+    if asked.mover_at == "sibling" and pages != FOUR_K and "write" in parse_churn(asked.churn):
+        raise UsageError(
+            f"--pages {pages} at a sibling cannot be with --churn write, which copies base pages out of larger ones",
+            "take --churn fork,mremap,split",
+        )
 
 
 def _check_undriven(asked: DriveRequest, who: str, driver: Driver) -> None:
@@ -201,16 +234,25 @@ def _check_driver(asked: DriveRequest, driver: Driver, options: dict[str, object
         raise UsageError(f"driver {driver.name} has no order {asked.order}", f"it has {', '.join(driver.orders)}")
     if asked.batch is not None and not driver.has_batches:
         raise UsageError(f"driver {driver.name} moves a whole process in one call: it has no --batch", "leave it out")
-    if threads is not None and driver.max_movers is not None and threads > driver.max_movers:
-        raise UsageError(
-            f"driver {driver.name} moves a whole process in one call: {threads} movers would do the same work",
-            f"pass --threads {driver.max_movers}, or leave it out",
-        )
+    _check_count(driver, threads)
     if driver.name == drivers.HOME_NODE and (asked.victims or asked.sharing == "shared"):
         raise UsageError(
             "driver home-node gives pages up and places them anew: nobody may hold on to them",
             "leave out --victims and --sharing shared",
         )
+
+
+def _check_count(driver: Driver, threads: int | None) -> None:
+    """Refuse more movers than there can be, or than a driver has work for."""
+    if threads is None:
+        return
+    if driver.max_movers is not None and threads > driver.max_movers:
+        raise UsageError(
+            f"driver {driver.name} moves a whole process in one call: {threads} movers would do the same work",
+            f"pass --threads {driver.max_movers}, or leave it out",
+        )
+    if threads > MAX_MOVERS:
+        raise UsageError(f"--threads {threads} is out of range: a run has {MAX_MOVERS} movers at most", "ask for fewer")
 
 
 def parse_obstacles(text: str | None) -> dict[str, int]:
@@ -223,6 +265,10 @@ def parse_obstacles(text: str | None) -> dict[str, int]:
                 f"--obstacles cannot hold '{word}'", f"write KIND:COUNT, with a kind of {', '.join(OBSTACLES)}"
             )
         found[kind] = found.get(kind, 0) + int(count)
+        if found[kind] > MAX_OBSTACLES:
+            raise UsageError(f"--obstacles cannot hold '{word}'", f"ask for {MAX_OBSTACLES} of a kind at most")
+    if found.get("ksm") == 1:
+        raise UsageError("--obstacles ksm:1 has nothing to be merged with", "ask for ksm:2 or more")
     return found
 
 
@@ -239,15 +285,16 @@ def parse_churn(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def _node_named(place: str | None) -> int | None:
-    """The node that `--mover-on` or `--victim-on` names by its number, None for the others."""
+def _node_named(option: str, place: str | None) -> int | None:
+    """The node that a place for threads names by its number, None for the others. Raises `UsageError`."""
     if place is None or place in PLACES:
         return None
     if not re.fullmatch("[0-9]{1,5}", place):
-        raise UsageError(f"'{place}' is not a place for threads", f"choose from {', '.join(PLACES)}, or name a node")
+        raise UsageError(f"{option} cannot be '{place}'", f"choose from {', '.join(PLACES)}, or name a node")
     return int(place)
 
 
-def thread_nodes(asked: DriveRequest) -> set[int]:
-    """The nodes that threads are put on by name. Raises `UsageError` for what is no place."""
-    return {node for place in (asked.mover_on, asked.victim_on) if (node := _node_named(place)) is not None}
+def thread_nodes(asked: DriveRequest) -> dict[str, int]:
+    """The nodes that threads are put on by name, by option. Raises `UsageError` for what is no place."""
+    places = {"--mover-on": asked.mover_on, "--victim-on": asked.victim_on}
+    return {option: node for option, place in places.items() if (node := _node_named(option, place)) is not None}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import random
 import re
 from typing import TYPE_CHECKING
 
 from numabench.errors import UsageError
 from numabench.record import SweepAxis, SweepCell
+from numabench.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +22,8 @@ AXES = (
     *("victims", "victim-access", "victim-pattern", "victim-on", "depth", "fanout", "mover-at", "size", "start-node"),
     *("thp", "balancing"),
 )
+# Those of which one value is a list.
+LISTS = ("nodes", "obstacles", "churn")
 PAIR = "pair"
 ALL_PAIRS = "all"
 MAX_UNITS = 100_000
@@ -30,29 +35,49 @@ def split(options: Sequence[tuple[str, str | None]]) -> tuple[tuple[SweepAxis, .
 
     `options` are its options as they were given, with their dashes; None is the value of one that has none. An option
     that may have a list is an axis where it has one of two values or more. Raises `UsageError` for a value that is
-    empty or there twice, and for an axis that is there twice.
+    empty or there twice, for a list where none may be, and for an option that is there twice: the last would win in
+    every cell.
     """
     axes: dict[str, SweepAxis] = {}
     same: list[str] = []
+    given: set[str] = set()
     for option, text in options:
+        if option in given:
+            raise UsageError(f"{option} is there twice", "write it once, and all its values in one list")
+        given.add(option)
         name = option.removeprefix("--")
+        if text is not None and "," in text and name not in (*AXES, *LISTS):
+            raise UsageError(f"{option} may not have a list", "give it one value, and have a sweep for each")
         values = () if text is None or name not in AXES else tuple(word.strip() for word in text.split(","))
         if len(values) < 2:
             same += [option] if text is None else [option, text]
             continue
-        if name in axes:
-            raise UsageError(f"{option} is there twice", "write all its values in one list")
         axes[name] = _axis(option, name, values)
+    assert not {f"--{name}" for name in axes} & set(same), "an axis's words come last in no cell"
     return tuple(axes.values()), tuple(same)
 
 
 def _axis(option: str, name: str, values: tuple[str, ...]) -> SweepAxis:
     if "" in values:
         raise UsageError(f"a value of {option} is empty", "write them as 1,8,64")
-    twice = [value for place, value in enumerate(values) if value in values[:place]]
-    if twice:
-        raise UsageError(f"{option} has {twice[0]} twice", "write each value once: --repeats repeats them all")
+    first: dict[object, str] = {}
+    for value in values:
+        meant = _meant(name, value)
+        before = first.get(meant)
+        if before is not None:
+            what = f"{value} twice" if before == value else f"{before} and {value}, which are the same"
+            raise UsageError(f"{option} has {what}", "write each value once: --repeats repeats them all")
+        first[meant] = value
     return SweepAxis(name, values)
+
+
+def _meant(name: str, value: str) -> object:
+    """What a value is once it is read; the value itself where it is a word, or cannot be read: its cell says so."""
+    with contextlib.suppress(UsageError, ValueError):
+        if name == PAIR:
+            return pair_nodes(value)
+        return parse_size(value) if name == "size" else int(value)
+    return value
 
 
 def pair_axis(text: str, nodes: Sequence[int], *, both_ways: bool) -> SweepAxis:
@@ -61,6 +86,8 @@ def pair_axis(text: str, nodes: Sequence[int], *, both_ways: bool) -> SweepAxis:
     `both_ways` has `all` take each two nodes both ways, for a route that goes one way. Raises `UsageError`.
     """
     if text == ALL_PAIRS:
+        if len(nodes) * (len(nodes) - 1) > MAX_UNITS:
+            raise UsageError(f"--pairs all of {len(nodes):,} nodes are more than {MAX_UNITS:,} units", "name the pairs")
         pairs = itertools.permutations(nodes, 2) if both_ways else itertools.combinations(nodes, 2)
         values = tuple(f"{source}>{target}" for source, target in pairs)
         if not values:
@@ -84,13 +111,17 @@ def pair_nodes(value: str) -> tuple[int, int]:
 
 def cells(workload: str, axes: Sequence[SweepAxis], same: Sequence[str]) -> tuple[SweepCell, ...]:
     """Every combination of the axes' values, the last axis fastest, with the words of `numabench` that run it."""
-    found = []
-    for values in itertools.product(*(axis.values for axis in axes)):
-        words: list[str] = []
-        for axis, value in zip(axes, values, strict=True):
-            words += _words(axis.name, value)
-        found.append(SweepCell(values, ("run", workload, *words, *same, "--repeats", "1")))
-    return tuple(found)
+    return tuple(_cell(workload, axes, values, same) for values in itertools.product(*(axis.values for axis in axes)))
+
+
+def first_cell(workload: str, axes: Sequence[SweepAxis], same: Sequence[str]) -> SweepCell:
+    """The first of the cells, without making the others."""
+    return _cell(workload, axes, tuple(axis.values[0] for axis in axes), same)
+
+
+def _cell(workload: str, axes: Sequence[SweepAxis], values: tuple[str, ...], same: Sequence[str]) -> SweepCell:
+    words = [word for axis, value in zip(axes, values, strict=True) for word in _words(axis.name, value)]
+    return SweepCell(values, ("run", workload, *words, *same, "--repeats", "1"))
 
 
 def _words(name: str, value: str) -> list[str]:
@@ -100,16 +131,20 @@ def _words(name: str, value: str) -> list[str]:
     return ["--nodes", f"{min(source, target)},{max(source, target)}", "--start-node", str(source)]
 
 
+def check_units(axes: Sequence[SweepAxis], repeats: int) -> None:
+    """Refuse, with `UsageError`, more units than `MAX_UNITS`; by arithmetic, for each cell takes its time to check."""
+    cell_count = math.prod(len(axis.values) for axis in axes)
+    if cell_count * repeats > MAX_UNITS:
+        times = "1 repeat" if repeats == 1 else f"{repeats:,} repeats"
+        raise UsageError(f"{cell_count:,} cells in {times} are more than {MAX_UNITS:,} units", "ask for fewer values")
+
+
 def turns(cell_count: int, repeats: int, seed: int) -> tuple[tuple[int, int], ...]:
     """The order of all units as (cell, repeat), repeats counted from 1.
 
     Every repeat holds each cell once, in an order of its own, shuffled by the seed: what drifts on the machine meets
-    all cells alike. Raises `UsageError` where there are too many.
+    all cells alike.
     """
-    if cell_count * repeats > MAX_UNITS:
-        raise UsageError(
-            f"{cell_count} cells in {repeats} repeats are more than {MAX_UNITS:,} units", "ask for fewer values"
-        )
     shuffled = random.Random(seed)  # noqa: S311  an experiment's order, not a secret
     order = []
     for repeat in range(1, repeats + 1):

@@ -35,6 +35,8 @@ USABLE_SHARE = 0.75
 # as dear, and many rough samples tell more of a migration than few good ones.
 SAMPLE_PAGES, GUEST_SAMPLE_PAGES = 512, 128
 DEFAULT_TIMEOUT_S = 1800.0
+# What workloads of our own take (workloads/options.c).
+MAX_INTERVAL_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def guest_nodes(request: Request) -> int:
     asked = asked_nodes(request.nodes)
     named = tuple(range(asked)) if isinstance(asked, int) else asked
     check_start(request.start_node, named)
-    return max(*named, *drive_request.thread_nodes(request.drive)) + 1
+    return max((*named, *drive_request.thread_nodes(request.drive).values())) + 1
 
 
 def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
@@ -156,7 +158,11 @@ def missing_nodes(request: Request, topology: Topology) -> tuple[str, ...]:
     asked = asked_nodes(request.nodes)
     usable = [node for node in topology.nodes if _is_usable(node, topology)]
     have = {node.id for node in topology.nodes}
-    lacking = tuple(_nonexistent(number, topology) for number in drive_request.thread_nodes(request.drive) - have)
+    lacking = tuple(
+        f"{option} {number}: {_nonexistent(number, topology)}"
+        for option, number in drive_request.thread_nodes(request.drive).items()
+        if number not in have
+    )
     if isinstance(asked, int):
         if len(usable) >= asked:
             return lacking
@@ -286,6 +292,8 @@ def check_request(request: Request) -> None:
     is_driven = spec is not None and spec.is_driven
     if request.mapping != "one" and request.workload not in {"memset", "pingpong"}:
         raise UsageError(f"--mapping {request.mapping} is for memset and pingpong", "leave it out")
+    if spec is not None and request.interval_s > MAX_INTERVAL_S:
+        raise UsageError("--interval is an hour at most", "ask for 1h or less")
     drive_request.check(request.drive, spec, request.placements, threads=request.threads)
     if is_driven:
         _check_driven(request)
@@ -358,7 +366,7 @@ def make_plan(
             drive = driving.decide(request.drive, spec, topology, nodes, start)
         size_bytes, why = _clip_size(request, spec, topology, nodes, start)
         threads = _threads(request, spec, drive, len(cpus))
-        _check_share(size_bytes, threads, drive)
+        _check_share(size_bytes, threads, drive, root)
         scaled = [why] if why else []
         if drive is None and threads != spec.threads(len(cpus)):
             scaled.append(_differs("threads", spec.threads(len(cpus)), threads, "asked"))
@@ -386,7 +394,7 @@ def make_plan(
         sample_pages=request.sample_pages or (GUEST_SAMPLE_PAGES if emulated else SAMPLE_PAGES),
         seed=seed,
         driver=drivers.AUTONUMA if drive is None else drive.driver,
-        knobs=() if request.no_tune else _knobs(request, drive, topology, size_bytes, start, root=root),
+        knobs=() if request.no_tune else _knobs(request, drive, topology, nodes, size_bytes, root=root),
         observe=observe,
         order=_trial_order(request, observe, seed),
         published=_is_published(request, spec) and not scaled,
@@ -402,13 +410,18 @@ def _threads(request: Request, spec: Workload, drive: Drive | None, cpus: int) -
     return request.threads if request.threads is not None else spec.threads(cpus)
 
 
-def _check_share(size_bytes: int, threads: int, drive: Drive | None) -> None:
-    """Refuse memory of which some thread would have no page."""
-    page_bytes = mmap.PAGESIZE if drive is None else driving.unit_bytes(drive.mover.pages)
-    if size_bytes < max(threads, 1) * page_bytes:
+def _check_share(size_bytes: int, threads: int, drive: Drive | None, root: Root) -> None:
+    """Refuse memory of which some thread, or a part of a family's memory, would have no page."""
+    page_bytes = mmap.PAGESIZE if drive is None else driving.unit_bytes(drive.mover.pages, root)
+    slices = max(threads, 1)
+    slice_pages = size_bytes // slices // page_bytes
+    less = f"--size {size_bytes} leaves less than a page of {page_bytes} bytes"
+    if not slice_pages:
+        raise UsageError(f"{less} for each of {slices} threads", "ask for more memory, or fewer threads")
+    if drive is not None and drive.family is not None and slices * slice_pages < driving.FAMILY_PARTS:
+        needed = -(-driving.FAMILY_PARTS // slices) * slices * page_bytes
         raise UsageError(
-            f"--size {size_bytes} leaves less than a page of {page_bytes} bytes for each of {threads} threads",
-            "ask for more memory, or fewer threads",
+            f"{less} for each quarter, of which each is treated otherwise", f"ask for {needed} bytes or more"
         )
 
 
@@ -443,13 +456,13 @@ def _extent(
 
 
 def _knobs(
-    request: Request, drive: Drive | None, topology: Topology, size_bytes: int, start: int | None, *, root: Root
+    request: Request, drive: Drive | None, topology: Topology, nodes: tuple[int, ...], size_bytes: int, *, root: Root
 ) -> tuple[tuple[str, str], ...]:
     """The knobs that the driver needs, and those that were asked for."""
-    if drive is None or start is None:
+    if drive is None:
         needed = dict(drivers.find(drivers.AUTONUMA).knobs)
     else:
-        needed = driving.knobs(drive, topology, size_bytes, start, root)
+        needed = driving.knobs(drive, topology, nodes, size_bytes, root)
     return tuple({**needed, **dict(request.knobs)}.items())
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numabench import store
-from numabench.errors import CannotRun, Unfit
+from numabench.errors import CannotRun, ResultError, Unfit, UsageError
 from numabench.experiment.matrix import described
 from numabench.record import CANNOT_RUN, DONE, LOST, PENDING
 from numabench.units import format_seconds
@@ -28,7 +29,10 @@ class RunUnit(Protocol):
     """Runs the words of `numabench run` to their end."""
 
     def __call__(self, argv: tuple[str, ...], results_dir: Path, run_id: str, progress: Progress) -> None:
-        """Leave the run in `results_dir/run_id`. Raises `CannotRun` where something is found missing."""
+        """Leave the run in `results_dir/run_id`.
+
+        Raises `CannotRun` where something is found missing, and `UsageError` for what cannot be meant.
+        """
 
 
 class _UnitProgress:
@@ -48,8 +52,8 @@ def run_sweep(path: Path, run_unit: RunUnit, progress: Progress, *, who: dict[st
     """Run what of a sweep has not come to its end; whole units are left as they are.
 
     `who` is the machine's `host.identity.identity()`. Raises `Unfit` where another process runs the sweep, and where
-    what was run so far ran on another machine or kernel; and what `run_unit` raises, but for `CannotRun`, which is the
-    unit's outcome.
+    what was run so far ran on another machine or kernel; and what `run_unit` raises, but for `CannotRun` and
+    `UsageError`, which are the unit's outcome.
     """
     with store.alone(path):
         sweep = store.read_plan(path)
@@ -77,18 +81,30 @@ def _run_pending(sweep: Sweep, run_unit: RunUnit, progress: Progress) -> None:
         except CannotRun as error:
             store.write_outcome(sweep.path, unit.name, CANNOT_RUN, error.reasons)
             progress.say(f"unit {unit.index}: {error}")
+        except UsageError as error:
+            # It could be meant when the sweep began: a size that nobody asked for is of the memory that is free.
+            store.write_outcome(sweep.path, unit.name, CANNOT_RUN, (error.message,))
+            progress.say(f"unit {unit.index}: {error}")
 
 
 def _check_identity(sweep: Sweep, who: dict[str, Any]) -> None:
     """Refuse to go on elsewhere: times of two kernels in one table would be compared by everyone who reads it."""
-    first = next((unit for unit in sweep.units if unit.status == DONE), None)
-    if first is None:
+    before = _recorded_identity(sweep)
+    if before is None:
         return
-    before = store.load(sweep.path / store.UNITS / first.name).identity
     kept, now = _identity(before), _identity(who)
     differs = [f"{name} was {kept[name]!a} and is {now[name]!a}" for name in kept if kept[name] != now[name]]
     if differs:
         raise Unfit(f"{sweep.sweep_id} began elsewhere: " + "; ".join(differs), "go on with it there, or begin anew")
+
+
+def _recorded_identity(sweep: Sweep) -> dict[str, Any] | None:
+    """That of the first unit which can be read: what is damaged comes into no table."""
+    for unit in sweep.units:
+        if unit.status == DONE:
+            with contextlib.suppress(ResultError):
+                return store.load(sweep.path / store.UNITS / unit.name).identity
+    return None
 
 
 def _identity(record: dict[str, Any]) -> dict[str, object]:

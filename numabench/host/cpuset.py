@@ -26,9 +26,11 @@ from numabench.idset import format_ids, parse_ids
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PREFIX = "numabench-"
+_PREFIX = "numabench-cpuset-"
 # Ends the name of a group whose owner has given cpuset to the cgroups below the mount point, or found it so given.
 _ENABLED = "-enabled"
+# A group whose name only begins as ours is somebody else's. What mkdtemp(3) adds is eight letters, digits or `_`.
+_OURS = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}(?:{_ENABLED})?")
 _PATIENCE_S = 10.0
 _RETRY_S = 0.01
 
@@ -206,7 +208,7 @@ class _Parent:
             os.close(descriptor)
 
     def _ours(self) -> list[Path]:
-        return [path for path in self._path.iterdir() if path.name.startswith(_PREFIX) and path.is_dir()]
+        return [path for path in self._path.iterdir() if _OURS.fullmatch(path.name) and path.is_dir()]
 
     def has_any(self) -> bool:
         """Whether there is a cpuset of numabench's."""
@@ -229,7 +231,8 @@ class _Parent:
         for directory in self._ours():
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                if _lock(descriptor):
+                # We live in one where a workload of ours starts numabench: it is in use, whoever made it.
+                if directory != self._home() and directory not in self._home().parents and _lock(descriptor):
                     self.remove(directory)
             finally:
                 os.close(descriptor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numabench.errors import UsageError
+from numabench.host import topology as host_topology
+from numabench.host.topology import Topology
 from numabench.idset import format_ids
 from numabench.units import GIB, KIB, MIB
 
@@ -40,6 +42,24 @@ class Shape:
         """CPUs of all nodes."""
         return sum(len(node.cpus) for node in self.nodes)
 
+    def topology(self) -> Topology:
+        """What a guest of this shape shows at most: its kernel has not taken of the memory yet, which is all free."""
+        cpus = tuple(range(self.cpu_count))
+        return Topology(
+            numa=True,
+            nodes=tuple(_shown(number, node) for number, node in enumerate(self.nodes)),
+            distances=self.distances,
+            online_cpus=cpus,
+            offline_cpus=(),
+            present_cpus=cpus,
+            possible_cpus=cpus,
+            node_masks=host_topology.NodeMasks(None, None, None, None, None, None),
+            limits_known=True,
+            allowed_cpus=cpus,
+            allowed_nodes=tuple(number for number, node in enumerate(self.nodes) if node.memory_bytes),
+            packages=(),
+        )
+
     def options(self) -> tuple[str, ...]:
         """The shape as options of `virtme-run` (each node a socket, so that no cache spans two nodes)."""
         sockets = sum(1 for node in self.nodes if node.cpus)
@@ -57,6 +77,20 @@ class Shape:
                 if here != there:
                     options.append(f"--numa-distance=src={here},dst={there},val={distance}")
         return tuple(options)
+
+
+def _shown(number: int, node: Node) -> host_topology.Node:
+    return host_topology.Node(
+        id=number,
+        cpus=node.cpus,
+        offline_cpus=(),
+        memory_known=True,
+        size_bytes=node.memory_bytes,
+        free_bytes=node.memory_bytes,
+        huge_pages=(),
+        memory_tier=None,
+        access_classes=(),
+    )
 
 
 def _ring(count: int) -> tuple[tuple[int, ...], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from numabench.analysis import run_settings
+from numabench.analysis import run_settings, verdict
 from numabench.report.plain import plain
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _run(one: MigrationTime, settings: dict[str, str]) -> dict[str, Any]:
         "is_guest": run.is_guest,
         "driver": run.planned.driver,
         "settings": settings,
+        "findings": plain(verdict.judge(run).findings),
         "total_per_gib_s": plain(one.total_per_gib_s),
     }
     return told | {field.name: plain(getattr(one, field.name)) for field in fields(one) if field.name != "run"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numabench.analysis import run_settings
-from numabench.analysis.latency import percentile
+from numabench.analysis import run_settings, verdict
+from numabench.analysis.finding import BIASES, INVALID
+from numabench.analysis.latency import known_percentile
 from numabench.analysis.migration_time import BETWEEN, CPU, NOT_SPLIT, OFF, QUERIES, MigrationTime
 from numabench.analysis.missing import Missing
 from numabench.analysis.phases import PHASES
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numabench.analysis.kernel_counts import KernelCost
-    from numabench.record import Latency
+    from numabench.record import Latency, Run
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MIN_WIDTH = 80
@@ -111,10 +112,23 @@ def _run(page: Page, letter: str, shown: MigrationTime) -> None:
     ]
     if took:
         page.item("took", "; ".join(took), 3)
+    if shown.per_gib is not None:
+        page.item("time per GiB", f"{spread_text(shown.per_gib, format_seconds)} of movers' time", 3)
+    _findings(page, run)
+
+
+def _findings(page: Page, run: Run) -> None:
+    """What speaks against a run, by code: its own report has the causes and remedies."""
+    found = verdict.judge(run)
+    for weight, words in ((INVALID, "not valid"), (BIASES, "biased")):
+        codes = found.codes(weight)
+        if codes:
+            page.item(words, f"{', '.join(codes)}: see numabench report {run.run_id}", 3)
 
 
 def _time(latency: Latency, share: float) -> str:
-    return format_seconds(percentile(latency, share) / NS_PER_S)
+    ns = known_percentile(latency, share)
+    return "-" if isinstance(ns, Missing) else format_seconds(ns / NS_PER_S)
 
 
 def _table(page: Page, names: Sequence[str], times: Sequence[MigrationTime]) -> None:

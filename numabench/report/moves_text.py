@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.analysis.latency import percentile
+from numabench.analysis.latency import known_percentile
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import Moves
 from numabench.record import AUTONUMA, NULL
@@ -161,8 +161,8 @@ def _latencies(page: Page, shown: TrialSummary, is_guest: bool) -> None:
 
 
 def _cells(latency: Latency) -> list[str]:
-    times_ns = [percentile(latency, share) for _, share in PERCENTILES]
-    return [format_seconds(ns / NS_PER_S) for ns in (*times_ns, latency.max_ns)]
+    times_ns = [*(known_percentile(latency, share) for _, share in PERCENTILES), latency.max_ns]
+    return ["-" if isinstance(ns, Missing) else format_seconds(ns / NS_PER_S) for ns in times_ns]
 
 
 def _longest(page: Page, trial: Trial) -> None:

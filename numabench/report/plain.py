@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from numabench.analysis.latency import percentile
+from numabench.analysis.latency import known_percentile
 from numabench.analysis.missing import Missing
 from numabench.record import Latency
 from numabench.report.moves_text import PERCENTILES
@@ -17,7 +17,7 @@ def plain(value: object) -> Any:
     if isinstance(value, Missing):
         return {"missing": value.reason}
     if isinstance(value, Latency):
-        shares = {name: percentile(value, share) for name, share in PERCENTILES}
+        shares = {name: plain(known_percentile(value, share)) for name, share in PERCENTILES}
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)} | {"percentiles_ns": shares}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}

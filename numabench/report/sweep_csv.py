@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from numabench.analysis.latency import percentile
+from numabench.analysis.latency import known_percentile
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import Moves
 from numabench.analysis.sweep import figures
@@ -52,7 +52,8 @@ def _figures(unit: SweepUnit) -> tuple[object, ...]:
 def _times(latency: Latency | Missing) -> tuple[object, ...]:
     if isinstance(latency, Missing):
         return ("",) * (len(_PERCENTILES) + 1)
-    return (*(round(percentile(latency, share)) for share, _ in _PERCENTILES), latency.max_ns)
+    known = (known_percentile(latency, share) for share, _ in _PERCENTILES)
+    return (*("" if isinstance(each, Missing) else round(each) for each in known), latency.max_ns)
 
 
 def _counts(found: UnitFigures) -> tuple[object, ...]:

@@ -207,7 +207,7 @@ def _curves(page: Page, summary: SweepSummary) -> None:
     if not summary.curves:
         return
     page.blank()
-    page.text("the knee: the smallest batch that no larger one beats beyond both intervals", BOLD)
+    page.text("the knee: the smallest batch that is shown to come within 10 % of all larger ones", BOLD)
     for curve in summary.curves:
         page.text(f"{_curve_name(curve)}: {_told(curve.knee)}", indent=2, hang=2)
     if summary.stall_budget_s is None:

@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from numabench.errors import ResultError
+from numabench.fields import DAMAGED as IS_DAMAGED
 from numabench.fields import Fields, parse
 from numabench.record import (
     CANNOT_RUN,
@@ -145,7 +146,7 @@ def _read_unit(path: Path, index: int, row: Fields, cells: int, *, with_run: boo
         try:
             run = load(path / UNITS / name)
         except ResultError as error:
-            status, reasons = DAMAGED, (error.message,)
+            status, reasons = DAMAGED, (error.message, _advice(error, path / UNITS / name))
     return SweepUnit(index, name, cell, repeat, status, reasons, run)
 
 
@@ -156,11 +157,19 @@ def _state(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
     file = path / OUTCOMES / f"{name}.json"
     if not file.is_file():
         return PENDING, ()
-    outcome = parse(file, read_bytes(file))
-    status = outcome.text("status")
-    if status not in {CANNOT_RUN, LOST}:
-        outcome.wrong("status", "an outcome")
-    return status, tuple(outcome.texts("reasons"))
+    try:
+        outcome = parse(file, read_bytes(file))
+        status = outcome.text("status")
+        if status not in {CANNOT_RUN, LOST}:
+            outcome.wrong("status", "an outcome")
+        return status, tuple(outcome.texts("reasons"))
+    except ResultError as error:
+        raise ResultError(error.message, _advice(error, file)) from None
+
+
+def _advice(error: ResultError, path: Path) -> str:
+    """What to do for a unit that cannot be read: one that is only not for us to read is not to be removed."""
+    return f"remove {path} and go on with the sweep to have it run again" if error.hint == IS_DAMAGED else error.hint
 
 
 def write_outcome(path: Path, name: str, status: str, reasons: tuple[str, ...]) -> None:

@@ -39,7 +39,7 @@ def read_trial(directory: Path, nodes: int) -> Trial:
     sampler = trial.object("sampler")
     counters = trial.object("counters")
     observed = trial.optional_object("observe")
-    family = trial.optional_object("family")
+    family, page_type = trial.optional_object("family"), trial.optional_object("page_type")
     unit_bytes, unit_pages = _read_unit(trial.object("workload"))
     return Trial(
         index=trial.count("index"),
@@ -86,6 +86,7 @@ def read_trial(directory: Path, nodes: int) -> Trial:
         family=None if family is None else read_family(family),
         unit_bytes=unit_bytes,
         unit_pages=unit_pages,
+        pages_verified=None if page_type is None else page_type.count("verified") != 0,
     )
 
 

@@ -27,6 +27,7 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
     "slice": {"pid": int, "addr": int, "bytes": int, "threads": list},
     "thread": {"pid": int, "tid": int, "thread": int, "name": str},
     "first_touch": {"pid": int, "nodes": dict, "other": dict},
+    "pages": {"pid": int, "pages": str, "units": int, "verified": int},
     "ready": {"t_ns": int},
     "go": {"t_ns": int},
     "stop": {"pid": int, "t_ns": int},

@@ -196,6 +196,7 @@ class OwnWorkload:
             "movers": self._events["mover"],
             "victims": self._events["victim"],
             "wrong_words": self._events["wrong"],
+            "page_type": self._first("pages"),
             "family": self._family(),
         }
 

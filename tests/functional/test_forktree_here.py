@@ -132,6 +132,18 @@ def test_nothing_is_done_but_what_was_asked(program: Callable[..., str], kinds: 
     assert of(lines, "start")[0]["driver"]["churn"] == ([] if kinds == "none" else kinds.split(","))
 
 
+@pytest.mark.parametrize(("fanout", "writing"), [("2", False), ("3", True)])
+def test_the_sibling_whose_pages_are_moved_copies_none_of_them(
+    program: Callable[..., str], fanout: str, writing: bool
+) -> None:
+    words = ("--mover-at", "sibling", "--depth", "1", "--fanout", fanout, "--churn", "fork,write")
+    status, lines, told = run(program(), *FAMILY, "--loops", "1", *words)
+    (churn,) = of(lines, "churn")
+    assert (status, told) == (0, "")
+    assert churn["forks"] > 0
+    assert (churn["writes"] > 0) == writing
+
+
 def test_the_family_is_what_the_kernel_shows_of_it(waiting: Callable[..., tuple[OwnWorkload, list[list[int]]]]) -> None:
     subject, by_generation = waiting("--duration-ms", "1")
     assert [len(generation) for generation in by_generation] == [1, 2, 4, 8]
@@ -202,6 +214,20 @@ def test_a_process_that_dies_fails_the_run_with_its_reason(
         finish(subject)
 
 
+@pytest.mark.parametrize("mover_at", ["child", "sibling"])
+def test_movers_that_die_before_they_are_ready_fail_the_run_with_the_reason(
+    program: Callable[..., str], mover_at: str
+) -> None:
+    killing = {"NUMABENCH_TEST_KILL": "1"}
+    status, lines, _ = run(
+        program("-DNUMABENCH_TEST"), *FAMILY, "--loops", "1", "--mover-at", mover_at, "--threads", "2", env=killing
+    )
+    assert status == 1
+    assert [line["code"] for line in of(lines, "error")] == ["failed"]
+    assert "was killed by signal 9 (Killed)" in of(lines, "error")[0]["message"]
+    assert not of(lines, "ready")
+
+
 def test_a_byte_that_the_test_build_damages_in_a_child_is_found(program: Callable[..., str]) -> None:
     damaging = {"NUMABENCH_TEST_CORRUPT": "1"}
     tested = program("-DNUMABENCH_TEST")
@@ -229,6 +255,7 @@ def test_a_byte_that_the_test_build_damages_in_a_child_is_found(program: Callabl
         (["--mover-at", "uncle"], "--mover-at 'uncle' is none of parent, child, sibling"),
         (["--mover-at", "sibling", "--fanout", "1"], "--mover-at sibling needs --fanout 2 or more"),
         (["--mover-at", "sibling", "--driver", "mbind"], "mbind moves the caller's own memory"),
+        (["--mover-at", "sibling", "--pages", "thp"], "--pages thp at a sibling cannot be with --churn write"),
         (["--driver", "home-node"], "forktree takes the drivers move_pages, mbind, migrate_pages, null"),
         (["--victims", "1"], "--victims 1 is for pingpong: in forktree the other processes are the victims"),
         (["--sharing", "shared"], "--sharing shared is for pingpong: what children inherit is private"),

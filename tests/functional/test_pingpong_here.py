@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import time
 from pathlib import Path
@@ -88,6 +89,27 @@ def test_victims_find_what_they_stored_and_every_byte_is_right(
         assert longest[:1] == [victim["latency"]["max"]]
 
 
+@pytest.mark.parametrize("seed", [1, 2**64 - 0xD1342543DE82EF95])
+def test_accesses_at_random_go_to_many_pages_whatever_the_seed(program: Callable[..., str], seed: int) -> None:
+    words = (
+        "--victims",
+        "1",
+        "--victim-on",
+        "all",
+        "--victim-pattern",
+        "random",
+        "--loops",
+        "0",
+        "--duration-ms",
+        "100",
+    )
+    status, lines, _ = run(program(), *NULL, *words, "--seed", str(seed))
+    (victim,) = of(lines, "victim")
+    assert status == 0
+    assert victim["accesses"] > PAGES
+    assert len({access["page"] for access in victim["longest"]}) > 4
+
+
 def test_the_null_driver_asks_for_every_page_in_each_pass_and_moves_none(program: Callable[..., str]) -> None:
     status, lines, told = run(program(*SANITIZERS), *NULL, "--loops", "3", "--batch", "24", "--mapping", "per-thread")
     (mover,) = of(lines, "mover")
@@ -168,7 +190,13 @@ def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Ca
     tested = program("-DNUMABENCH_TEST")
     status, lines, _ = run(tested, *NULL, "--loops", "1", env=flipping)
     assert status == 1
-    assert of(lines, "check")[0]["wrong"] == 1
+    (check,) = of(lines, "check")
+    (wrong,) = of(lines, "wrong")
+    assert check["wrong"] == 1
+    # Nobody writes there: the word is of no thread.
+    assert (wrong["thread"], wrong["page"], wrong["offset"]) == (-1, PAGES // 2, 0)
+    assert check["first_wrong"]["addr"] == wrong["addr"]
+    assert check["first_wrong"]["found"] ^ check["first_wrong"]["expected"][0] == 1
     assert of(lines, "error")[0]["code"] == "failed"
     assert run(tested, *NULL, "--loops", "1")[0] == 0
 
@@ -178,12 +206,15 @@ def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Ca
     [
         (["--driver", "numad"], "--driver 'numad' is none of autonuma, move_pages, mbind, migrate_pages"),
         (["--flags", "strict"], "--flags strict is for --driver mbind: null has no such flag"),
+        (["--driver", "migrate_pages", "--flags", "move"], "--flags is not for --driver migrate_pages"),
+        (["--driver", "cpuset", "--flags", "move_all"], "--flags is not for --driver cpuset"),
         (["--flags", "move,often"], "--flags 'often' is none of move, move_all, strict"),
         (["--driver", "mbind", "--flags", "strict"], "--flags needs move or move_all"),
         (["--driver", "mbind", "--mover", "outside"], "--mover outside is for move_pages and migrate_pages"),
         (["--driver", "mbind", "--order", "interleaved"], "needs a driver that names each page"),
         (["--driver", "cpuset"], "--driver cpuset needs --cpuset-mems"),
         (["--driver", "autonuma", "--victims", "0"], "--driver autonuma needs victims"),
+        (["--driver", "autonuma"], "--threads is of movers, and --driver autonuma has none"),
         (["--driver", "home-node", "--victims", "1"], "takes no --victims"),
         (["--batch", "0"], "--batch 0 is out of range: it goes from 1 to 1048576"),
         (["--victims", "65"], "--victims 65 is out of range: it goes from 0 to 64"),
@@ -203,6 +234,49 @@ def test_words_that_cannot_be_meant_exit_2_with_one_line(
     assert (status, len(lines), told) == (2, 1, "")
     assert (lines[0]["event"], lines[0]["code"]) == ("error", "usage")
     assert message in lines[0]["message"]
+
+
+OUTSIDE = ("--mover", "outside", "--victims", "1", "--victim-on", "all")
+
+
+def test_movers_outside_are_a_process_of_their_own(program: Callable[..., str]) -> None:
+    words = (*NULL, *OUTSIDE, "--threads", "2", "--loops", "3", "--interval-ms", "1")
+    status, lines, told = run(program(*SANITIZERS), *words)
+    assert (status, told) == (0, "")
+    threads = {(thread["role"], thread["pid"]) for thread in of(lines, "thread")}
+    assert len(threads) == len({pid for _, pid in threads}) == 2
+    assert [mover["passes"] for mover in of(lines, "mover")] == [3, 3]
+    assert of(lines, "check")[0]["wrong"] == 0
+
+
+def test_movers_outside_that_die_before_they_are_ready_fail_the_run_with_the_reason(
+    program: Callable[..., str],
+) -> None:
+    status, lines, _ = run(
+        program("-DNUMABENCH_TEST"), *NULL, *OUTSIDE, "--loops", "1", env={"NUMABENCH_TEST_KILL": "1"}
+    )
+    assert status == 1
+    assert [line["code"] for line in of(lines, "error")] == ["failed"]
+    assert "was killed by signal 9 (Killed)" in of(lines, "error")[0]["message"]
+    assert not of(lines, "ready")
+
+
+def test_movers_outside_that_are_killed_end_the_run_with_one_whole_line(program: Callable[..., str]) -> None:
+    subject = OwnWorkload("pingpong", [program(), *NULL, *OUTSIDE, "--loops", "0", "--interval-ms", "1"], CPUS)
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        subject.start()
+        subject.wait_ready(deadline)
+        (movers,) = {thread["pid"] for thread in of(events(subject), "thread") if thread["role"] == "mover"}
+        subject.go()
+        assert not subject.poll(0.1)
+        os.kill(movers, signal.SIGKILL)
+        with pytest.raises(Exception, match=f"process {movers} was killed by signal 9"):
+            while not subject.poll(0.5):
+                assert time.monotonic() < deadline
+        assert [line["event"] for line in events(subject)][-1:] == ["error"]
+    finally:
+        subject.close()
 
 
 @pytest.mark.parametrize("driver", ["move_pages", "mbind", "migrate_pages", "autonuma", "home-node"])

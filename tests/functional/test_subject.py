@@ -54,6 +54,17 @@ def test_one_that_speaks_the_protocol_ends_well() -> None:
     assert stamps["ready"] <= stamps["go"] <= stamps["stop"]  # type: ignore[operator]
 
 
+def test_what_it_says_of_its_pages_is_recorded() -> None:
+    subject = workload(
+        'say("pages", pages="64k", units=4, verified=0)\n'
+        + UNTIL_READY
+        + 'os.read(go, 1)\nsay("go")\nsay("stop")\nos.read(go, 1)\nsay("end")\n'
+    )
+    run_to_end(subject)
+    kind = subject.record()["page_type"]
+    assert (kind["pages"], kind["units"], kind["verified"]) == ("64k", 4, 0)
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

@@ -74,7 +74,7 @@ def test_after_a_real_sigkill_the_next_start_removes_the_cpuset_and_spares_those
 
 def test_nodes_that_the_kernel_refuses_are_told_and_nothing_is_left(answers: dict[str, Any]) -> None:
     found = dict(answers["refused"])
-    texts = [text.split("TOP/numabench-") for text in found.pop("said")]
+    texts = [text.split("TOP/numabench-cpuset-") for text in found.pop("said")]
     assert [text[0] for text in texts] == ["cannot write 9 to ", "cannot write 0,9 to "]
     assert all(text[1].endswith("/cpuset.mems: Invalid argument") for text in texts)
     assert found == GONE

@@ -179,4 +179,4 @@ def test_movers_outside_that_are_killed_end_the_run_with_a_reason(guest_2n: Gues
     )
     ended = guest_2n.run(["sh", "-c", script], timeout_s=120)
     assert "status 1" in ended.stdout
-    assert "the movers' process was killed" in ended.stdout
+    assert "was killed by signal 9 (Killed)" in ended.stdout

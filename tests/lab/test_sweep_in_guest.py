@@ -1,24 +1,29 @@
-"""`numabench sweep` in a guest: all units in one, and what a killed one left is gone on with in another."""
+"""`numabench sweep` in a guest: all pairs; all units in one, and what a killed one left is gone on with in another."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from numabench import process, store
+from numabench.workload import build
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from numabench.lab.guest import Guest
     from numabench.lab.kernels import Kernel
 
 pytestmark = pytest.mark.lab
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def whole(path: Path) -> dict[str, int]:
@@ -57,3 +62,24 @@ def test_a_sweep_whose_guest_was_killed_goes_on_in_another(kernel_6_1: Kernel, t
         # Each mover came by twice, and what it confirmed the kernel counted, too.
         moved = sum(mover.confirmed for mover in unit.trial.movers)
         assert moved == pytest.approx(2 * (8 << 20) / unit.trial.unit_bytes, rel=0.05)
+
+
+def test_all_pairs_of_four_nodes_are_moved_between(shared_guest: Callable[[str, str], Guest], guest_dir: Path) -> None:
+    build.build("pingpong")
+    options = ["--pairs", "all", "--nodes", "4", "--size", "1M", "--loops", "1", "--repeats", "1"]
+    argv = [sys.executable, "-m", "numabench", "sweep", "pingpong", *options, "--native", "--inside"]
+    guest = shared_guest("debian:bookworm", "4n")
+    guest.run([*argv, "--results", str(guest_dir / "pairs")], env=ENVIRONMENT, timeout_s=400).check("sweep")
+    (path,) = (guest_dir / "pairs").glob("*-sweep-*")
+    sweep = store.load_sweep(path)
+    moved = {}
+    for unit in sweep.units:
+        assert unit.trial is not None
+        assert unit.trial.status == "ok", unit.trial.message
+        assert unit.trial.pages is not None
+        (mover,) = unit.trial.movers
+        (way,) = mover.directions
+        assert mover.confirmed == 256
+        moved[sweep.cells[unit.cell].values] = (way.source, way.target, unit.trial.pages.before, unit.trial.pages.after)
+    pairs = itertools.combinations(range(4), 2)
+    assert moved == {(f"{a}>{b}",): (a, b, {a: 256}, {b: 256}) for a, b in pairs}

@@ -86,3 +86,22 @@ def test_confining_gives_the_same_reasons(tmp_path: Path) -> None:
         pass
     assert refused.value.reasons == cpuset.requirements(root)
     assert [path.name for path in root.path("/sys/fs/cgroup").iterdir()] == ["cgroup.controllers"]
+
+
+def test_groups_whose_names_only_begin_like_ours_are_not_touched(tmp_path: Path) -> None:
+    root = machine(tmp_path, V2, cgroup_controllers="cpuset\n", cgroup_subtree_control="\n")
+    names = ("numabench-jobs", "numabench-cpuset-of-mine", "numabench-cpuset-", "numabench-cpuset-ab12cd34-disabled")
+    for name in names:
+        (tmp_path / "sys/fs/cgroup" / name).mkdir()
+    cpuset.recover(root)
+    assert all((tmp_path / "sys/fs/cgroup" / name).is_dir() for name in names)
+
+
+def test_the_group_that_numabench_itself_runs_in_is_in_use(tmp_path: Path) -> None:
+    root = machine(tmp_path, V2, cgroup_controllers="cpuset\n", cgroup_subtree_control="\n")
+    own = tmp_path / "sys/fs/cgroup/numabench-cpuset-ab12cd34"
+    (own / "below").mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/numabench-cpuset-ab12cd34/below\n", encoding="utf-8")
+    cpuset.recover(root)
+    assert own.is_dir()

@@ -149,7 +149,13 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
     request = asked(nodes="0,1", drive={"mover_on": "3"})
     assert plan(request, FOUR).cpus == (0, 1, 3)
     assert guest_nodes(request) == 4
-    assert missing_nodes(request, TWO) == ("node 3 does not exist, this machine has node 0-1",)
+    assert guest_nodes(asked(nodes="1")) == 1
+    assert missing_nodes(request, TWO) == ("--mover-on 3: node 3 does not exist, this machine has node 0-1",)
+    both = asked(nodes="0,1", drive={"mover_on": "7", "victims": 1, "victim_on": "7"})
+    assert missing_nodes(both, TWO) == (
+        "--mover-on 7: node 7 does not exist, this machine has node 0-1",
+        "--victim-on 7: node 7 does not exist, this machine has node 0-1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,14 +178,36 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         ({"drive": {"pages": "2k"}}, "--pages cannot be '2k'"),
         ({"drive": {"batch": 0}}, "--batch 0 is out of range"),
         ({"drive": {"batch": (1 << 20) + 1}}, "--batch 1048577 is out of range"),
-        ({"drive": {"mover_on": "somewhere"}}, "'somewhere' is not a place"),
+        ({"drive": {"mover_on": "somewhere"}}, "--mover-on cannot be 'somewhere'"),
+        ({"drive": {"victims": 1, "victim_on": "-1"}}, "--victim-on cannot be '-1'"),
         ({"drive": {"obstacles": "pinned"}}, "--obstacles cannot hold 'pinned'"),
         ({"drive": {"obstacles": "glued:3"}}, "--obstacles cannot hold 'glued:3'"),
         ({"drive": {"obstacles": "pinned:1", "pages": "thp"}}, "--obstacles are private pages of 4k"),
         ({"drive": {"obstacles": "pinned:1", "sharing": "shared"}}, "--obstacles are private pages of 4k"),
+        ({"drive": {"obstacles": "pinned:65537"}}, "--obstacles cannot hold 'pinned:65537'"),
+        ({"drive": {"obstacles": "pinned:65536,zero:1,pinned:1"}}, "--obstacles cannot hold 'pinned:1'"),
+        ({"drive": {"obstacles": "zero:1,ksm:1"}}, "--obstacles ksm:1 has nothing to be merged with"),
+        ({"drive": {"obstacles": "zero:1", "driver": "home-node"}}, "--obstacles are for pages that are migrated"),
+        ({"interval_s": 3601.0}, "--interval is an hour at most"),
+        ({"threads": 4097}, "--threads 4097 is out of range: a run has 4096 movers at most"),
+        ({"size_bytes": 4096, "threads": 2}, "--size 4096 leaves less than a page of 4096 bytes for each of 2 threads"),
+        ({"workload": "forktree", "size_bytes": 4096}, "--size 4096 leaves less than a page .* for each quarter"),
+        # Of slices of whole pages three are left.
+        (
+            {"workload": "forktree", "size_bytes": 16384, "threads": 3},
+            "--size 16384 leaves less than a page .* for each quarter.*ask for 24576 bytes",
+        ),
         ({"drive": {"obstacles": "pinned:1", "driver": "autonuma"}}, "--obstacles are for movers"),
         ({"drive": {"pages": "64k", "sharing": "shared"}}, "--pages 64k is of private memory"),
         ({"drive": {"driver": "teleport"}}, "there is no driver 'teleport'"),
+        ({"drive": {"victim_access": "read"}}, "--victim-access is of victims, and there are none"),
+        ({"drive": {"victims": 0, "victim_pattern": "random"}}, "--victim-pattern is of victims, and there are none"),
+        ({"drive": {"victim_on": "source"}}, "--victim-on is of victims, and there are none"),
+        ({"drive": {"verify": True}}, "--verify is of victims, and there are none"),
+        ({"drive": {"verify": True, "driver": "home-node"}}, "--verify is of victims, and there are none"),
+        ({"workload": "forktree", "drive": {"victim_on": "all"}}, "--victim-on is of pingpong"),
+        ({"workload": "forktree", "drive": {"victim_access": "read"}}, "--victim-access is of pingpong"),
+        ({"workload": "forktree", "drive": {"verify": True}}, "--verify is of pingpong: .* always compares"),
         ({"drive": {"route": "one-way"}, "loops": 2}, "--route one-way is one pass"),
         ({"placements": ("hard",)}, "--placement hard is not of pingpong"),
         ({"thp": "always"}, "--thp is not of pingpong"),
@@ -198,6 +226,7 @@ def test_a_third_node_gives_its_cpus_and_a_guest_has_it() -> None:
         # 1 + 8 + 64 + 512.
         ({"workload": "forktree", "drive": {"depth": 3, "fanout": 8}}, "a family of 585 processes is too large"),
         ({"workload": "forktree", "drive": {"mover_at": "sibling", "fanout": 1}}, "an only child has no sibling"),
+        ({"workload": "forktree", "drive": {"mover_at": "sibling", "pages": "thp"}}, "cannot be with --churn write"),
         ({"workload": "forktree", "drive": {"mover_at": "sibling", "driver": "mbind"}}, "the caller's own memory"),
     ],
 )
@@ -218,6 +247,24 @@ def test_the_bounds_of_a_score_and_a_bind_without_a_driver_stay_allowed() -> Non
     assert plan(asked("numa02", placements=("hard",))).placements == ("hard",)
 
 
+def test_victims_are_told_how_to_touch_and_whether_to_check() -> None:
+    touch = {"victim_access": "read", "victim_pattern": "random", "victim_on": "source", "verify": True}
+    # Balancing has victims unless told otherwise.
+    for victims in ({"victims": 2}, {"driver": "autonuma"}):
+        made = plan(asked("pingpong", {**victims, **touch}))
+        assert made.drive is not None
+        options = driving.options(made.drive)
+        told = (options["--victim-access"], options["--victim-pattern"], options["--victim-on"], options["--verify"])
+        assert told == ("read", "random", "source", 1)
+
+
+def test_what_the_workload_just_takes_is_not_refused() -> None:
+    made = plan(asked(drive={"obstacles": "pinned:65535,pinned:1,ksm:2"}, threads=4096))
+    assert made.drive is not None
+    assert made.drive.obstacles == {"pinned": 65536, "ksm": 2}
+    assert plan(asked("forktree", size_bytes=16384)).size_bytes == 16384
+
+
 def test_obstacles_are_passed_on_as_they_were_asked_for() -> None:
     made = plan(asked("pingpong", {"obstacles": "zero:3,pinned:8"}))
     assert made.drive is not None
@@ -225,7 +272,7 @@ def test_obstacles_are_passed_on_as_they_were_asked_for() -> None:
 
 
 def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
-    made = plan(asked("forktree", {"driver": "mbind", "strict": True, "verify": True}))
+    made = plan(asked("forktree", {"driver": "mbind", "strict": True}))
     assert made.drive is not None
     assert driving.options(made.drive) == {
         "--driver": "mbind",
@@ -235,7 +282,7 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
         "--victim-access": "write",
         "--victim-pattern": "sequential",
         "--victim-on": "target",
-        "--verify": 1,
+        "--verify": 0,
         "--mover": "inside",
         "--flags": "move,strict",
         "--order": "sequential",
@@ -249,6 +296,14 @@ def test_the_options_of_the_workload_are_those_of_the_protocol() -> None:
         "--churn": "fork,mremap,split,write",
     }
     assert made.drive.family == FamilyPlan(3, 2, "parent", CHURN)
+
+
+@pytest.mark.parametrize(("driver", "flags"), [("move_pages", ("move",)), ("migrate_pages", ()), ("cpuset", ())])
+def test_flags_that_the_kernel_sets_are_not_asked_for(driver: str, flags: tuple[str, ...]) -> None:
+    made = plan(asked("pingpong", {"driver": driver}))
+    assert made.drive is not None
+    assert made.drive.mover.flags == flags
+    assert driving.options(made.drive).get("--flags") == (",".join(flags) or None)
 
 
 def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> None:
@@ -272,8 +327,57 @@ def test_pages_and_obstacles_bring_the_knobs_that_they_need(tmp_path: Path) -> N
     off = {"hugepages-128kB": "never", "hugepages-2048kB": "never"}
     assert knobs(pages="64k") == {"hugepages-64kB": "madvise", **off}
     assert knobs(obstacles="ksm:8") == {"ksm_run": "1"}
-    # 256 MiB are 128 huge pages; 10 of the pool's 30 are free.
-    pool = replace(node(0, (0,)), huge_pages=(HugePages(2 * MIB, 30, 10),))
-    assert knobs(machine(pool, node(1, (1,))), pages="hugetlb") == {"node0-hugepages-2048kB": "148"}
-    pool = replace(node(0, (0,)), huge_pages=(HugePages(2 * MIB, 200, 128),))
-    assert knobs(machine(pool, node(1, (1,))), pages="hugetlb") == {}
+
+
+def with_hugetlb(root: Path, size_kib: int) -> Root:
+    """A kernel whose hugetlb pages have that size unless another is asked for."""
+    (root / "proc").mkdir(parents=True)
+    (root / "proc/meminfo").write_text(f"MemTotal: 1 kB\nHugePages_Total: 0\nHugepagesize:    {size_kib} kB\n")
+    return Root(root)
+
+
+def pools(made: Plan) -> dict[str, str]:
+    return {name: value for name, value in made.knobs if "numa" not in name}
+
+
+def test_every_node_of_the_ring_has_hugetlb_pages_for_all_of_the_memory(tmp_path: Path) -> None:
+    root = with_hugetlb(tmp_path, 2048)
+    # 256 MiB are 128 huge pages: node 0 has 10 of 30 free, node 1 enough, nodes 2 and 3 have none.
+    found = ((30, 10), (200, 128), (0, 0), (0, 0))
+    nodes = [
+        replace(node(number, (number,)), huge_pages=(HugePages(2 * MIB, *pool), HugePages(GIB, 0, 0)))
+        for number, pool in enumerate(found)
+    ]
+    wanted = {
+        "node0-hugepages-2048kB": "148",
+        "node2-hugepages-2048kB": "128",
+        "node3-hugepages-2048kB": "128",
+    }
+    for route in ("ping-pong", "one-way"):
+        request = asked(nodes="4", drive={"pages": "hugetlb", "route": route})
+        assert pools(plan(request, machine(*nodes), root=root)) == wanted
+    two = asked(nodes="0,1", drive={"pages": "hugetlb"}, size_bytes=3 * MIB)
+    assert pools(plan(two, machine(*nodes), root=root)) == {}
+
+
+def test_hugetlb_pages_have_the_size_that_the_kernel_gives_unasked(tmp_path: Path) -> None:
+    nodes = [
+        replace(node(number, (number,)), huge_pages=(HugePages(2 * MIB, 0, 0), HugePages(GIB, 0, 0)))
+        for number in (0, 1)
+    ]
+    root = with_hugetlb(tmp_path, 1 << 20)
+    request = asked(drive={"pages": "hugetlb"}, size_bytes=2 * GIB)
+    wanted = {"node0-hugepages-1048576kB": "2", "node1-hugepages-1048576kB": "2"}
+    assert pools(plan(request, machine(*nodes), root=root)) == wanted
+    with pytest.raises(UsageError, match="leaves less than a page of 1073741824 bytes"):
+        plan(replace(request, size_bytes=512 * MIB), machine(*nodes), root=root)
+
+
+def test_a_kernel_without_hugetlb_pages_is_told_before_a_trial(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\n")
+    made = plan(asked(drive={"pages": "hugetlb"}), root=Root(tmp_path))
+    assert made.drive is not None
+    assert pools(made) == {}
+    with pytest.raises(CannotRun, match="--pages hugetlb cannot run here: this kernel has no hugetlb pages"):
+        driving.require(made.drive, Root(tmp_path))

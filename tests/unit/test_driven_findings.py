@@ -139,6 +139,16 @@ def test_huge_pages_that_were_split_are_told(tmp_path: Path) -> None:
     assert "split 3 huge pages" in found.cause
 
 
+@pytest.mark.parametrize("driver", ["move_pages", "null"])
+def test_folios_that_nobody_could_look_up_bias_a_run(tmp_path: Path, driver: str) -> None:
+    record = driven_run.run_record(driver)
+    record["plan"]["mover"]["pages"] = "64k"
+    assert codes(clean(tmp_path / "seen", record, page_type=driven_run.page_type())) == []
+    found = finding(clean(tmp_path, record, page_type=driven_run.page_type(verified=0)), "folios-not-verified")
+    assert (found.weight, found.trials) == (BIASES, (1,))
+    assert found.cause == "whether the memory was pages of 64k could not be seen: only root may read /proc/kpageflags"
+
+
 def test_a_kernel_that_counts_otherwise_than_the_movers_is_told(tmp_path: Path) -> None:
     found = finding(clean(tmp_path, **counted(2 * CLEAN_PAGES)), "counts-disagree")
     assert found.cause == "the kernel counted 16,384 pages, and the movers confirmed 8,192"

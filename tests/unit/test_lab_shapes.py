@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from numabench.errors import UsageError
+from numabench.host import topology
+from numabench.host.capture import open_tree
 from numabench.lab.shapes import NAMES, Node, Shape, shape, shape_for
 from numabench.units import GIB, MIB
 
@@ -66,3 +70,21 @@ def test_what_cannot_be_emulated_is_refused() -> None:
         shape("2n", memory_per_node_bytes=MIB)
     with pytest.raises(UsageError, match="at least one CPU"):
         shape("2n", cpus_per_node=0)
+
+
+@pytest.mark.parametrize(
+    ("captured", "made"),
+    [("1n", shape("1n", cpus_per_node=2)), ("4n-ring", shape("4n", memory_per_node_bytes=512 * MIB))],
+)
+def test_a_guest_shows_what_its_shape_says(captured: str, made: Shape) -> None:
+    """Those were captured in guests with these very nodes (tests/fixtures/topology/README.md)."""
+    with open_tree(Path(__file__).parents[1] / "fixtures" / "topology" / f"{captured}.tar.xz") as root:
+        seen = topology.read(root)
+    said = made.topology()
+    assert [(node.id, node.cpus) for node in said.nodes] == [(node.id, node.cpus) for node in seen.nodes]
+    assert (said.distances, said.allowed_cpus, said.allowed_nodes) == (
+        *(seen.distances, seen.allowed_cpus),
+        seen.allowed_nodes,
+    )
+    for ours, theirs in zip(said.nodes, seen.nodes, strict=True):
+        assert theirs.free_bytes < theirs.size_bytes <= ours.size_bytes == ours.free_bytes

@@ -11,7 +11,7 @@ import pytest
 from driven_sweep import trial
 
 from numabench import store
-from numabench.errors import CannotRun, ResultError, Unfit, WorkloadError
+from numabench.errors import CannotRun, ResultError, Unfit, UsageError, WorkloadError
 from numabench.experiment.sweep import MAX_CUTS, run_sweep
 from numabench.record import GuestPlan, SweepAxis
 
@@ -152,6 +152,22 @@ def test_what_cannot_run_is_its_units_outcome(tmp_path: Path) -> None:
     assert machine.ran == []
 
 
+def test_what_cannot_be_meant_after_all_is_its_units_outcome(tmp_path: Path) -> None:
+    path = begun(tmp_path)
+    first = store.read_plan(path).units[0].name
+
+    def refuse(name: str, _directory: Path) -> None:
+        if name == first:
+            raise UsageError("--size 64K leaves less than a page", "ask for more memory")
+
+    machine = Machine(refuse)
+    go_on(path, machine)
+    assert len(machine.ran) == 6
+    sweep = store.load_sweep(path)
+    assert (sweep.units[0].status, sweep.units[0].reasons) == ("cannot-run", ("--size 64K leaves less than a page",))
+    assert sweep.is_complete
+
+
 def test_another_failure_ends_the_sweep_and_leaves_the_unit_to_be_run(tmp_path: Path) -> None:
     path = begun(tmp_path)
 
@@ -178,6 +194,52 @@ def test_units_of_two_machines_do_not_come_into_one_sweep(tmp_path: Path) -> Non
     who = identity() | {"kernel": {"release": "6.12.0", "version": "#1 SMP"}}
     with pytest.raises(Unfit, match=r"kernel was '6\.1\.0 #1 SMP' and is '6\.12\.0 #1 SMP'"):
         run_sweep(path, Machine(), Silence(), who=who)
+
+
+@pytest.mark.parametrize("text", ["", '{"schema_version": 1, "ki', "[]"])
+def test_a_damaged_unit_does_not_keep_a_sweep_from_being_gone_on_with(tmp_path: Path, text: str) -> None:
+    path = begun(tmp_path)
+    first, second = (unit.name for unit in store.read_plan(path).units[:2])
+    for name in (first, second):
+        driven_sweep.write_unit(path, name, trial())
+    (path / "units" / first / "run.json").write_text(text)
+    elsewhere = identity() | {"hostname": "another"}
+    with pytest.raises(Unfit, match="hostname was 'box' and is 'another'"):
+        run_sweep(path, Machine(), Silence(), who=elsewhere)
+    machine = Machine()
+    go_on(path, machine)
+    assert len(machine.ran) == 4
+    # Where all that is whole is damaged, no time of it comes into a table.
+    for unit in store.read_plan(path).units:
+        (path / "units" / unit.name / "run.json").write_text(text)
+    shutil.rmtree(path / "units" / second)
+    run_sweep(path, machine, Silence(), who=elsewhere)
+    assert [name for _, name in machine.ran[4:]] == [second]
+
+
+def test_what_is_damaged_is_told_with_what_to_remove(tmp_path: Path) -> None:
+    path = driven_sweep.write(tmp_path, AXES, lambda _values, _repeat: trial(), 1)
+    directory = path / "units" / store.read_plan(path).units[0].name
+    (directory / "run.json").write_text("{")
+    told = f"remove {directory} and go on with the sweep to have it run again"
+    assert store.load_sweep(path).units[0].reasons[1:] == (told,)
+    record = json.loads((path / "units" / store.read_plan(path).units[1].name / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps(record | {"schema_version": 99}))
+    assert "remove" not in store.load_sweep(path).units[0].reasons[1], "a newer numabench can read it"
+    shutil.rmtree(directory)
+    go_on(path, Machine())
+    assert store.load_sweep(path).units[0].status == "done"
+
+
+@pytest.mark.parametrize("text", ["", '{"status": "lo', '{"status": "well", "reasons": []}'])
+def test_a_damaged_outcome_is_told_with_what_to_remove(tmp_path: Path, text: str) -> None:
+    path = begun(tmp_path)
+    file = path / "outcomes" / f"{store.read_plan(path).units[0].name}.json"
+    file.write_text(text)
+    with pytest.raises(ResultError) as refused:
+        store.load_sweep(path)
+    assert str(file) in refused.value.message
+    assert refused.value.hint == f"remove {file} and go on with the sweep to have it run again"
 
 
 def test_a_sweeps_plan_is_read_as_it_was_written(tmp_path: Path) -> None:

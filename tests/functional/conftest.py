@@ -1,0 +1,33 @@
+"""Programs of these tests in C, which call what the workloads share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from numabench import process
+from numabench.workload import build, catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.fixture(scope="session")
+def program_in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """A function that compiles a source beside the tests with all that workloads share, under the sanitizers."""
+
+    def compiled(name: str) -> str:
+        program = tmp_path_factory.mktemp("in-c") / name
+        directory = build.sources_dir()
+        programs = {spec.source for spec in catalog.WORKLOADS}
+        shared = sorted(str(path) for path in directory.glob("*.c") if path.name not in programs)
+        argv = [*build.find_compiler(), *build.FLAGS, *SANITIZERS, "-I", str(directory), "-o", str(program)]
+        argv += [str(Path(__file__).parent / f"{name}.c"), *shared, *build.LIBRARIES]
+        process.run(argv, timeout_s=300).check("compiling")
+        return str(program)
+
+    return compiled
