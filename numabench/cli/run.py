@@ -152,7 +152,7 @@ def run(
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the report's pictures there, too.")] = None,
     native: Annotated[bool, typer.Option("--native", help="Run on this machine or not at all.")] = False,
     lab: Annotated[bool, typer.Option("--lab", help="Run in a guest, even where this machine would do.")] = False,
-    kernel: Annotated[str | None, typer.Option(help="The guest's kernel: see `numabench lab kernel list`.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="The guest's kernel: see `numabench lab run --help`.")] = None,
     cpus_per_node: Annotated[int, typer.Option(min=1, max=64, help="CPUs of each node of a guest.")] = 1,
     memory_per_node: Annotated[str | None, typer.Option(help="Memory of each node of a guest. [default: 1G]")] = None,
     run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
