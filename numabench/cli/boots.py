@@ -74,7 +74,7 @@ def _kernels(words: Sequence[str]) -> tuple[str, ...]:
     """The kernels that were asked for, by their names, which say the same tomorrow; or the default one."""
     from numabench.lab.delegate import choose_kernel
 
-    names = tuple(choose_kernel(word).name for word in words or (None,))
+    names = tuple(choose_kernel(word).wish for word in words or (None,))
     twice = [word for word, name in zip(words, names, strict=False) if names.count(name) > 1]
     if twice:
         raise UsageError(

@@ -126,10 +126,11 @@ def _kernel(source: str, kernel: str | None, progress: StderrProgress) -> str:
         return kernels.find(kernel).name
     if source not in rmap_lock.SOURCES:
         raise UsageError(f"there is no patch for '{source}'", f"there are patches for {', '.join(rmap_lock.SOURCES)}")
-    from numabench.lab import building
+    from numabench.lab.kernel_build import build
 
     release = source.removeprefix("debian:")
-    return building.build(source, patches=(rmap_lock.patch_for(release),), say=progress.say).name
+    built = build(source, patches=(rmap_lock.patch_name(release),), name=f"{_QUESTION}-{release}", say=progress.say)
+    return built.name
 
 
 def _run_arms(directory: Path, plan: _Plan, progress: StderrProgress) -> None:

@@ -62,7 +62,7 @@ def sweep(
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the report's pictures there, too.")] = None,
     native: Annotated[bool, typer.Option("--native", help="Run on this machine or not at all.")] = False,
     lab: Annotated[bool, typer.Option("--lab", help="Run in a guest, even where this machine would do.")] = False,
-    kernel: Annotated[str | None, typer.Option(help="The guest's kernel: see `numabench lab kernel list`.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="The guest's kernel: see `numabench lab run --help`.")] = None,
     cpus_per_node: Annotated[int, typer.Option(min=1, max=64, help="CPUs of each node of a guest.")] = 1,
     memory_per_node: Annotated[str | None, typer.Option(help="Memory of each node of a guest. [default: 1G]")] = None,
     inside: Annotated[bool, typer.Option("--inside", hidden=True)] = False,
@@ -225,7 +225,7 @@ def _guest(requests: Sequence[Request], guest: GuestWish) -> dict[str, object]:
     return {
         "nodes": max(plan.guest_nodes(request) for request in requests),
         # A guest of another kernel is no place to go on: the name is kept also where it was not asked for.
-        "kernel": choose_kernel(guest.kernel).name,
+        "kernel": choose_kernel(guest.kernel).wish,
         "cpus_per_node": guest.cpus_per_node,
         "memory_per_node_bytes": guest.memory_per_node_bytes,
     }

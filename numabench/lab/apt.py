@@ -6,6 +6,7 @@ that apt keeps of this machine is neither read nor written.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from numabench.errors import CannotRun, NumabenchError, UsageError
 from numabench.lab.cache import cache_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 _DEFAULT_SUITE = "bookworm"
 _META_PACKAGE = "linux-image-amd64"
@@ -185,36 +186,65 @@ def _closure(configuration: Path) -> tuple[str, ...]:
     found: list[str] = []
     waiting = [_META_PACKAGE]
     while waiting:
-        package = waiting.pop()
-        words = process.run(
-            ["apt-cache", "-c", str(configuration), "depends", "--important", package], timeout_s=_UPDATE_S
-        )
-        text = words.check(f"asking what {package} depends on").stdout
-        for name in re.findall(r"^\s*\|?(?:Pre)?Depends: (\S+)$", text, re.MULTILINE):
+        for name in depends(configuration, waiting.pop()):
             if _PARTS.fullmatch(name) and name not in found:
                 found.append(name)
                 waiting.append(name)
     return tuple(found)
 
 
-def fetch(suite: str, into: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
-    """Download the packages of a Debian suite's newest generic kernel into a new directory; their files.
+def prepare(suite: str, say: Callable[[str], None]) -> Path:
+    """The newest package lists of a suite, security updates of a release included; apt's configuration for them.
 
-    Security updates of a release count. Raises `CannotRun` where apt's tools or Debian's keys are missing,
-    `UsageError` for a suite that the mirror has not, and `NumabenchError` where the network or a signature fails.
+    Raises `CannotRun` where apt's tools or Debian's keys are missing, `UsageError` for a suite that the mirror has not,
+    and `NumabenchError` where the network or a signature fails.
     """
     if not _SUITE.fullmatch(suite):
         raise UsageError(f"'{suite}' is no Debian suite", "for example debian:bookworm or debian:sid")
     _require_tools()
-    configuration = _configure(suite)
-    say(f"fetching the package lists of Debian {suite}")
-    _update(configuration, suite)
-    packages = _closure(configuration)
-    if not packages:
-        raise UsageError(f"Debian {suite} has no package {_META_PACKAGE}", "for example debian:bookworm or debian:sid")
-    into.mkdir()
+    home = cache_directory() / "apt"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as lock:
+        # apt itself gives up where another one is at the same lists.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        configuration = _configure(suite)
+        say(f"fetching the package lists of Debian {suite}")
+        _update(configuration, suite)
+    return configuration
+
+
+def download(configuration: Path, packages: Sequence[str], into: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
+    """Download packages into an empty directory; their files. Raises `NumabenchError` where that fails."""
     say("downloading " + ", ".join(packages))
     process.run(
         ["apt-get", "-c", str(configuration), "-qq", "download", *packages], cwd=into, timeout_s=_DOWNLOAD_S
     ).check(f"downloading {', '.join(packages)}")
     return tuple(sorted(into.glob("*.deb")))
+
+
+def depends(configuration: Path, package: str) -> tuple[str, ...]:
+    """The packages that a package depends on."""
+    words = process.run(["apt-cache", "-c", str(configuration), "depends", "--important", package], timeout_s=_UPDATE_S)
+    text = words.check(f"asking what {package} depends on").stdout
+    return tuple(re.findall(r"^\s*\|?(?:Pre)?Depends: (\S+)$", text, re.MULTILINE))
+
+
+def describe(configuration: Path, package: str) -> dict[str, str]:
+    """The fields of the version of a package that would be downloaded, by name in lower case; none: there is none."""
+    shown = process.run(
+        ["apt-cache", "-c", str(configuration), "show", "--no-all-versions", package], timeout_s=_UPDATE_S
+    )
+    return {name.lower(): value for name, value in re.findall(r"^([\w-]+): (.*)$", shown.stdout, re.MULTILINE)}
+
+
+def fetch(suite: str, into: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
+    """Download the packages of a Debian suite's newest generic kernel into a new directory; their files.
+
+    Raises as `prepare` does, and `UsageError` for a suite without such a kernel.
+    """
+    configuration = prepare(suite, say)
+    packages = _closure(configuration)
+    if not packages:
+        raise UsageError(f"Debian {suite} has no package {_META_PACKAGE}", "for example debian:bookworm or debian:sid")
+    into.mkdir()
+    return download(configuration, packages, into, say)

@@ -87,7 +87,7 @@ def run_in_guest(
     shape = shape_for(nodes, memory_per_node_bytes=memory_per_node_bytes, cpus_per_node=cpus_per_node)
     accel = choose_accel(chosen)
     _compile_bytecode()
-    say(f"starting a guest: kernel {chosen.release}, topology {shape.name}, {accel.value}")
+    say(f"starting a guest: kernel {chosen.wish}, topology {shape.name}, {accel.value}")
     with Guest.boot(chosen, shape, accel, writable=(results_dir,)) as guest:
         return guest.run(
             [sys.executable, "-m", "numabench", *argv],

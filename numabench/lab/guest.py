@@ -244,6 +244,7 @@ class Guest:
         argv += ["--name=numabench-guest", "--show-boot-console", "--verbose", *self.shape.options()]
         argv += [f"--overlay-rwdir={directory}" for directory in _OVERLAYS if Path(directory).is_dir()]
         argv += ["--kopt=numabench.lab=1", f"--kopt=numabench.accel={self.accel.value}"]
+        argv += [f"--kopt={parameter}" for parameter in self.kernel.parameters]
         argv += ["--disable-kvm"] if tcg else []
         argv += [f"--script-sh={agent.first_command()}"]
         # With erms and fsrm the kernel copies pages by `rep movsb`, which TCG emulates a byte at a time.
@@ -341,4 +342,4 @@ class Guest:
         """What to raise for a guest that is gone or has to be given up."""
         nodes = f"{self.shape.name}, {self.accel.value}"
         words = last_words(self._console)
-        return LostGuest(f"the guest with kernel {self.kernel.release} ({nodes}) {happened}{words}")
+        return LostGuest(f"the guest with kernel {self.kernel.wish} ({nodes}) {happened}{words}")

@@ -1,4 +1,4 @@
-"""Kernels for guests: fetched or given once, unpacked below the cache directory, never installed."""
+"""Kernels for guests: fetched, built or given once, kept below the cache directory, never installed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import json
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numabench import process
 from numabench.errors import CannotRun, NumabenchError, UsageError
-from numabench.lab import apt, bzimage
+from numabench.lab import apt, build_tree, bzimage, cmdline
 from numabench.lab.cache import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _RECORD = "kernel.json"
+_LOG = "build.log"
 _STAGING = ".adding-"
 _UNPACK_S = 600.0
 _BUILT_IN = re.compile(r"^CONFIG_NET_9P_VIRTIO=[ym]$", re.MULTILINE)
@@ -29,7 +30,11 @@ _BUILT_IN = re.compile(r"^CONFIG_NET_9P_VIRTIO=[ym]$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that a guest can boot. `modules` is None for an image without; `source` is what it was added as."""
+    """A kernel that a guest can boot. `modules` is None for an image without; `source` is what it was added as.
+
+    Of a kernel that numabench built, `key` is a digest of all that it was made of, and `made_of` says it in words; its
+    source is the name that it was given, or those words. `parameters` are for its command line in the next guest.
+    """
 
     name: str
     release: str
@@ -37,6 +42,23 @@ class Kernel:
     modules: Path | None
     source: str
     sha256: str
+    key: str = ""
+    made_of: str = ""
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def wish(self) -> str:
+        """What `find` gives this kernel for, parameters included."""
+        return " ".join((self.name, *self.parameters))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a kernel comes from, as `Kernel` has it."""
+
+    source: str
+    key: str = ""
+    made_of: str = ""
 
 
 def kernels_directory() -> Path:
@@ -65,6 +87,8 @@ def _read(directory: Path) -> Kernel | None:
             modules=modules if modules.is_dir() else None,
             source=str(record["source"]),
             sha256=str(record["sha256"]),
+            key=str(record.get("key", "")),
+            made_of=str(record.get("made_of", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -83,26 +107,39 @@ def cached() -> tuple[Kernel, ...]:
 def find(text: str) -> Kernel:
     """The kernel meant by a name, its beginning (the newest that fits), what it was added as, or an image's path.
 
-    A beginning that ends where a number does comes first: 6.1 is 6.1.0 rather than 6.12. Raises `UsageError` where
-    there is none.
+    Words behind that are parameters for its command line. A beginning that ends where a number does comes first: 6.1 is
+    6.1.0 rather than 6.12; and one that numabench built, and may have patched, comes last. Raises `UsageError` where
+    there is none, and for a parameter that is none.
     """
-    kernels = cached()
-    fitting = [kernel for kernel in kernels if text in {kernel.name, kernel.source}]
-    beginning = [kernel for kernel in kernels if text and kernel.name.startswith(text)]
-    fitting += [kernel for kernel in beginning if not kernel.name[len(text) :][:1].isdigit()]
-    fitting += beginning
-    if fitting:
-        return fitting[0]
-    path = Path(text)
-    if path.is_file():
-        return _in_place(path.resolve())
-    names = ", ".join(kernel.name for kernel in kernels)
+    kernel = _named(text)
+    if kernel is None and len(text.split()) > 1:
+        name, *parameters = text.split()
+        kernel = _named(name)
+        text = name
+        if kernel is not None:
+            return replace(kernel, parameters=cmdline.checked(parameters))
+    if kernel is not None:
+        return kernel
+    names = ", ".join(kernel.name for kernel in cached())
     raise UsageError(
         f"no kernel '{text}' in the cache" + (f", which has {names}" if names else ", which is empty"),
         f"numabench lab kernel add {text}"
         if text.startswith("debian:")
         else "numabench lab kernel add debian:bookworm",
     )
+
+
+def _named(text: str) -> Kernel | None:
+    kernels = cached()
+    fitting = [kernel for kernel in kernels if text in {kernel.name, kernel.source}]
+    beginning = [kernel for kernel in kernels if text and kernel.name.startswith(text)]
+    beginning.sort(key=lambda kernel: bool(kernel.key))
+    fitting += [kernel for kernel in beginning if not kernel.name[len(text) :][:1].isdigit()]
+    fitting += beginning
+    if fitting:
+        return fitting[0]
+    path = Path(text)
+    return _in_place(path.resolve()) if path.is_file() else None
 
 
 def _in_place(image: Path) -> Kernel:
@@ -113,8 +150,11 @@ def _in_place(image: Path) -> Kernel:
 
 
 def default() -> Kernel | None:
-    """The kernel for who names none: that of the host's Debian suite, else the newest; None where none is cached."""
-    kernels = cached()
+    """The kernel for who names none: that of the host's Debian suite, else the newest; None where none is cached.
+
+    One that numabench built, and may have patched, is the last choice.
+    """
+    kernels = sorted(cached(), key=lambda kernel: bool(kernel.key))
     own = [kernel for kernel in kernels if kernel.source == f"debian:{apt.host_suite()}"]
     return next(iter((*own, *kernels)), None)
 
@@ -131,14 +171,50 @@ def remove(name: str) -> Kernel:
 def add(words: Sequence[str], say: Callable[[str], None] = lambda _text: None) -> Kernel:
     """Put a kernel into the cache and return it; one that is there already is returned as it is.
 
-    `words` are `debian:SUITE`, or the files of Debian kernel packages, or an image with, optionally, its modules
-    directory. `say` is told of slow steps. Raises `UsageError` for other words and for what is no kernel, `CannotRun`
-    where apt's tools or keys are missing, `NumabenchError` where fetching or unpacking fails, the disk being full too.
+    `words` are `debian:SUITE`, or the files of Debian kernel packages, or an image or a kernel's build tree with,
+    optionally, its modules directory. `say` is told of slow steps. Raises `UsageError` for other words and for what is
+    no kernel, `CannotRun` where apt's tools or keys are missing, `NumabenchError` where fetching or unpacking fails,
+    the disk being full too.
     """
+    with _told_of_the_disk(), _staging() as stage:
+        source = _fill(stage, list(words), say)
+        return _publish(stage, Origin(source), say)
+
+
+def publish(tree: Path, origin: Origin, log: Path, say: Callable[[str], None]) -> Kernel:
+    """Put what was built in `tree` into the cache, with the log of its building. Raises as `add` does."""
+    with _told_of_the_disk(), _staging() as stage:
+        build_tree.collect(tree, None, stage, say)
+        shutil.copyfile(log, stage / _LOG)
+        kernel = _publish(stage, origin, say)
+    return give_name(kernel, origin.source)
+
+
+def give_name(kernel: Kernel, name: str) -> Kernel:
+    """Have `find` give this built kernel for a name, and no other one that was built under it before."""
+    for other in cached():
+        if other.key and other.source == name and other.name != kernel.name:
+            _write_record(other.name, other.release, other.sha256, Origin(other.made_of, other.key, other.made_of))
+    if kernel.source != name:
+        _write_record(kernel.name, kernel.release, kernel.sha256, Origin(name, kernel.key, kernel.made_of))
+    return replace(kernel, source=name)
+
+
+def _write_record(directory: str, release: str, sha256: str, origin: Origin) -> None:
+    """Note what a kernel is; who reads it meanwhile sees the old record or the new one."""
+    record = {"release": release, "source": origin.source, "sha256": sha256}
+    if origin.key:
+        record |= {"key": origin.key, "made_of": origin.made_of}
+    written = kernels_directory() / directory / f".{_RECORD}"
+    written.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    written.replace(written.with_name(_RECORD))
+
+
+@contextlib.contextmanager
+def _told_of_the_disk() -> Iterator[None]:
+    """What the operating system refuses, as an error for the user."""
     try:
-        with _staging() as stage:
-            source = _fill(stage, list(words), say)
-            return _publish(stage, source, say)
+        yield
     except OSError as error:
         where = error.filename or kernels_directory()
         raise NumabenchError(
@@ -171,13 +247,19 @@ def _fill(stage: Path, words: list[str], say: Callable[[str], None]) -> str:
     paths = [Path(word) for word in words]
     for path in paths:
         if not path.exists():
-            raise UsageError(f"there is no {path}", "give debian:SUITE, package files, or an image")
+            raise UsageError(f"there is no {path}", "give debian:SUITE, package files, an image, or a build tree")
     if all(path.suffix == ".deb" for path in paths):
         _unpack(paths, stage, say)
-    elif len(paths) <= 2 and paths[0].is_file() and all(path.is_dir() for path in paths[1:]):
-        _copy(paths[0], paths[1] if len(paths) == 2 else None, stage)
+    elif len(paths) <= 2 and all(path.is_dir() for path in paths[1:]):
+        modules = paths[1] if len(paths) == 2 else None
+        if paths[0].is_dir():
+            build_tree.collect(paths[0], modules, stage, say)
+        else:
+            _copy(paths[0], modules, stage)
     else:
-        raise UsageError("these are not a kernel: " + " ".join(words), "give packages (.deb), or one image and modules")
+        raise UsageError(
+            "these are not a kernel: " + " ".join(words), "give packages (.deb), or one image or build tree and modules"
+        )
     return str(paths[0].resolve())
 
 
@@ -193,17 +275,11 @@ def _copy(image: Path, modules: Path | None, stage: Path) -> None:
     release = bzimage.release(image)
     (stage / "boot").mkdir()
     shutil.copyfile(image, stage / "boot" / f"vmlinuz-{release}")
-    if modules is None:
-        return
-    below = modules / "lib" / "modules" / release
-    chosen = below if below.is_dir() else modules
-    if not (chosen / "kernel").is_dir():
-        raise UsageError(f"{modules} holds no modules of kernel {release}", f"it should have lib/modules/{release}/")
-    target = stage / "lib" / "modules" / release
-    shutil.copytree(chosen, target, symlinks=True, ignore=shutil.ignore_patterns("build", "source"))
+    if modules is not None:
+        build_tree.copy_installed(modules, release, stage)
 
 
-def _publish(stage: Path, source: str, say: Callable[[str], None]) -> Kernel:
+def _publish(stage: Path, origin: Origin, say: Callable[[str], None]) -> Kernel:
     """Check what was assembled, bring it into the layout of a root directory, and move it to its name."""
     image = _find_image(stage)
     release = bzimage.release(image)
@@ -214,8 +290,7 @@ def _publish(stage: Path, source: str, say: Callable[[str], None]) -> Kernel:
         say(f"running depmod for {release}")
         _depmod(stage, release)
     sha256 = _sha256(stage / "boot" / f"vmlinuz-{release}")
-    record = {"release": release, "source": source, "sha256": sha256}
-    (stage / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    _write_record(stage.name, release, sha256, origin)
     name = release
     present = _read(kernels_directory() / name)
     if present is not None and present.sha256 != sha256:
@@ -224,9 +299,9 @@ def _publish(stage: Path, source: str, say: Callable[[str], None]) -> Kernel:
     if present is None:
         stage.chmod(0o755)
         stage.rename(kernels_directory() / name)
-    elif present.source != source:
-        record_path = kernels_directory() / name / _RECORD
-        record_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    elif present.source != origin.source:
+        origin = Origin(origin.source, origin.key or present.key, origin.made_of or present.made_of)
+        _write_record(name, release, sha256, origin)
     kernel = _read(kernels_directory() / name)
     assert kernel is not None
     return kernel

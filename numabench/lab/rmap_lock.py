@@ -8,7 +8,6 @@ scalable", in v3.8). One image booted twice is the whole difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 PARAMETER = "anon_vma_excl"
 SOURCES = ("debian:6.12", "debian:6.1")
@@ -64,6 +63,6 @@ ARMS = (
 )
 
 
-def patch_for(release: str) -> Path:
-    """The project's patch for a kernel's source, by its version (`6.12`)."""
-    return Path(__file__).parent / "patches" / f"anon-vma-excl-{release}.patch"
+def patch_name(release: str) -> str:
+    """The name of the project's patch for a kernel's source, by its version (`6.12`)."""
+    return f"anon-vma-excl-{release}.patch"

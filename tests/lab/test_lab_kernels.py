@@ -9,15 +9,15 @@ import pytest
 from numabench import process
 from numabench.errors import UsageError
 from numabench.idset import parse_ids
-from numabench.lab import bzimage, kernels
+from numabench.lab import bzimage, kernel_source, kernels
 from numabench.lab.accel import Accel, probe
+from numabench.lab.guest import Guest
 from numabench.lab.shapes import shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from numabench.lab.guest import Guest
     from numabench.lab.kernels import Kernel
 
 pytestmark = pytest.mark.lab
@@ -93,3 +93,22 @@ def test_the_probe_remembers_its_answer_and_does_not_boot_again(
     else:
         assert boots == 1
         assert (first.remembered, second.remembered) == (False, True)
+
+
+@pytest.mark.parametrize("series", ["6.1", "6.12"])
+def test_debians_source_of_a_series_is_the_one_that_apt_offers(kernel_6_1: Kernel, series: str) -> None:
+    source = kernel_source.find(f"debian:{series}", lambda _text: None)
+    assert isinstance(source, kernel_source.DebianSource)
+    argv = ["apt-cache", "-c", str(source.configuration), "policy", f"linux-source-{series}"]
+    assert f"Candidate: {source.version}\n" in process.run(argv).check("apt-cache policy").stdout
+    assert source.version.startswith(f"{series}.")
+    assert len(bytes.fromhex(source.sha256)) == 32
+
+
+def test_words_behind_a_kernels_name_reach_its_command_line(kernel_6_1: Kernel) -> None:
+    wish = f"{kernel_6_1.name} numa_balancing=disable transparent_hugepage=never"
+    with Guest.boot(kernels.find(wish), shape("2n"), probe(kernel_6_1.image).accel) as booted:
+        words = booted.run(["cat", "/proc/cmdline"]).stdout.split()
+        assert {"numa_balancing=disable", "transparent_hugepage=never", "numabench.lab=1"} <= set(words)
+        assert booted.run(["cat", "/proc/sys/kernel/numa_balancing"]).stdout == "0\n"
+        assert "[never]" in booted.run(["cat", "/sys/kernel/mm/transparent_hugepage/enabled"]).stdout

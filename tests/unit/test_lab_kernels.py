@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
@@ -190,3 +191,24 @@ def test_a_consoles_last_words_name_the_cause_and_no_control_characters(tmp_path
 def test_a_silent_console_is_said_to_be_silent(tmp_path: Path) -> None:
     (tmp_path / "console.log").write_bytes(b"\x1b[2J\n\n")
     assert last_words(tmp_path / "console.log") == "; its console stayed silent"
+
+
+def test_words_behind_a_kernels_name_are_parameters_for_it(tmp_path: Path) -> None:
+    added = kernels.add([str(write_image(tmp_path / "bz Image", "6.9.1"))])
+    found = kernels.find("6.9  numa_balancing=disable anon_vma_excl")
+    assert found == dataclasses.replace(added, parameters=("numa_balancing=disable", "anon_vma_excl"))
+    assert found.wish == "6.9.1 numa_balancing=disable anon_vma_excl"
+    assert kernels.find(found.wish) == found
+    assert (added.wish, kernels.find("6.9.1")) == ("6.9.1", added)
+    # A path may have blanks of its own.
+    assert kernels.find(str(tmp_path / "bz Image")) == added
+    (tmp_path / "bz Image").rename(tmp_path / "bzImage")
+    assert kernels.find(f"{tmp_path / 'bzImage'} quiet").parameters == ("quiet",)
+
+
+def test_a_parameter_that_breaks_the_guest_and_a_kernel_that_is_absent_are_told_apart(tmp_path: Path) -> None:
+    kernels.add([str(write_image(tmp_path / "bzImage", "6.9.1"))])
+    with pytest.raises(UsageError, match="kernel parameter 'root' is the guest's own"):
+        kernels.find("6.9.1 root=/dev/vda")
+    with pytest.raises(UsageError, match=r"no kernel '6\.8' in the cache, which has 6\.9\.1"):
+        kernels.find("6.8 quiet")

@@ -20,7 +20,9 @@ from numabench import process
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE")
-FOLDERS = ("numabench", "workloads", "c_ext", "tests")
+FOLDERS = ("numabench", "workloads", "c_ext", "tests", "LICENSES")
+# What guest kernels are built with.
+KERNEL_FILES = ("guest.config", "*.patch")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 BUILD_S = 600.0
 # What a report in HTML is made of.
@@ -71,7 +73,8 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(sdist: Path) -> None:
     assert set(SOURCES) - names == set()
     assert below(ROOT / "c_ext", "*.py", "*.c", "*.h", "*.cdef") - names == set()
     assert below(ROOT / "workloads", "*.py", "*.c", "*.h") - names == set()
-    assert below(ROOT / "numabench", "*.py", "*.pyi", "py.typed", *PAGE) - names == set()
+    assert below(ROOT / "numabench", "*.py", "*.pyi", "py.typed", *PAGE, *KERNEL_FILES) - names == set()
+    assert below(ROOT / "LICENSES", "*.txt") - names == set()
     assert [name for name in names if name.startswith("tests") or name.endswith((".so", ".pyc"))] == []
 
 
@@ -81,7 +84,8 @@ def test_the_wheel_holds_the_extension_and_the_workloads_sources(wheel: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "numabench/_libnuma.abi3.so" in names
-    assert below(ROOT / "numabench", "*.py", "py.typed", *PAGE) - names == set()
+    assert below(ROOT / "numabench", "*.py", "py.typed", *PAGE, *KERNEL_FILES) - names == set()
+    assert "GPL-2.0-only.txt" in {Path(name).name for name in names}
     sources = below(ROOT / "workloads", "*.c", "*.h")
     assert {f"numabench/{source}" for source in sources} - names == set()
     assert [name for name in names if not name.startswith(("numabench/", "numabench-"))] == []
