@@ -250,6 +250,18 @@ class MoverWork:
 
 
 @dataclass(frozen=True)
+class UnitCheck:
+    """What became of the pages of the type asked for: how many of them were no single page any more at the end.
+
+    Where the kernel did not let them be looked at (`is_seen`), `split` are those whose ends are on two nodes.
+    """
+
+    units: int
+    split: int
+    is_seen: bool
+
+
+@dataclass(frozen=True)
 class MoverCall:
     """A mover's call: by which thread, from when to when, and between which nodes."""
 
@@ -465,6 +477,7 @@ class Trial:
     victims: tuple[VictimWork, ...] = ()
     wrong_words: tuple[WrongWord, ...] = ()
     family: Family | None = None
+    units: UnitCheck | None = None
     unit_bytes: int | None = None
     unit_pages: int | None = None
 

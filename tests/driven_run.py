@@ -119,6 +119,12 @@ def victim(thread: int = 2, **changed: Any) -> dict[str, Any]:
     }
 
 
+def units(**changed: Any) -> dict[str, Any]:
+    """What was seen of 256 folios at the end: all are whole."""
+    seen = {"event": "pages", "edge": "end", "pid": 77, "pages": "64k", "units": 256, "split": 0, "verified": 1}
+    return seen | changed
+
+
 def wrong_word(**changed: Any) -> dict[str, Any]:
     return {
         "event": "wrong",

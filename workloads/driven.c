@@ -282,19 +282,19 @@ static void touch_memory(struct process *process)
 {
     struct drive *drive = process->drive;
     const struct memory *memory = &drive->memory;
-    bool is_seen;
+    struct units_seen seen;
 
     must_place_self(&process->slices[0].touched_at);
     if (drive->obstacles)
         obstacles_make(drive->options, drive->obstacles, memory->page_bytes);
     for (unsigned i = 0; i < process->slice_count; i++)
         stamp_fill(process->slices[i].address, memory->slice_bytes, i * (memory->slice_bytes / LINE_BYTES));
-    is_seen = pages_verify(drive->options, memory);
     if (drive->options->order == ORDER_INTERLEAVED && drive->target_count > 1)
         place_odd_units(drive);
+    seen = pages_verify(drive->options, memory);
     must_place_self(&process->main_runs_at);
     if (drive->options->pages != PAGES_BASE)
-        print_pages(drive, is_seen);
+        print_pages(drive, "begin", &seen);
 }
 
 static void map_and_touch(struct process *process)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numabench.record import MoverCall, Run, Trial, WrongWord
 
 THP = "thp"
+_MAKE_ROOM = "see that the target nodes have free huge pages: echo 1 > /proc/sys/vm/compact_memory"
 _KINDS = {
     "stale": "an older value",
     "other-page": "another page's",
@@ -42,13 +43,38 @@ def check_moves(run: Run, trial: Trial) -> Iterator[Finding]:
         )
     elif found.left.units or found.call_errors:
         yield _partial(run, found)
+
+
+def check_units(run: Run, trial: Trial) -> Iterator[Finding]:
+    """Pages larger than base pages that did not stay whole.
+
+    Of a page that was split movers still ask for the first base page alone, and count what they moved as a whole one.
+    """
+    mover, units = run.planned.mover, trial.units
+    if mover is None:
+        return
     split = migration.kernel_count(trial).thp_split
-    if run.planned.mover is not None and run.planned.mover.pages == THP and not isinstance(split, Missing) and split:
+    if units is not None and units.split:
+        yield Finding(
+            "pages-split",
+            INVALID if run.planned.has_movers else BIASES,
+            f"{units.split:,} of {units.units:,} pages of {mover.pages} were no whole pages any more at the end"
+            + (", where the movers went on to count them as whole ones" if run.planned.has_movers else ""),
+            _MAKE_ROOM,
+        )
+    elif mover.pages == THP and not isinstance(split, Missing) and split:
         yield Finding(
             "huge-pages-split",
             BIASES,
             f"the kernel split {split:,} huge pages instead of moving them whole (thp_migration_split)",
-            "see that the target nodes have free huge pages: echo 1 > /proc/sys/vm/compact_memory",
+            _MAKE_ROOM,
+        )
+    if units is not None and not units.is_seen:
+        yield Finding(
+            "pages-not-seen",
+            BIASES,
+            f"whether pages of {mover.pages} stayed whole could not be seen, but for their ends on two nodes",
+            "run it as root, who may read /proc/kpageflags",
         )
 
 

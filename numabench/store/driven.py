@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.record import Direction, Family, Latency, LongAccess, MoverCall, MoverWork, VictimWork, WrongWord
+from numabench.record import (
+    Direction,
+    Family,
+    Latency,
+    LongAccess,
+    MoverCall,
+    MoverWork,
+    UnitCheck,
+    VictimWork,
+    WrongWord,
+)
 
 if TYPE_CHECKING:
     from numabench.fields import Fields
@@ -54,6 +64,11 @@ def _read_direction(row: Fields) -> Direction:
         busy_ns=row.count("busy_ns"),
         latency=read_latency(row.object("latency")),
     )
+
+
+def read_units(row: Fields) -> UnitCheck:
+    """What was seen of the pages at the end."""
+    return UnitCheck(row.count("units"), row.count("split"), row.count("verified") != 0)
 
 
 def read_victim(row: Fields) -> VictimWork:

@@ -32,6 +32,7 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
     "stop": {"pid": int, "t_ns": int},
     "done": {"pid": int, "thread": int, "bytes": int, "elapsed_ns": int, "cpu_ns": int},
     "check": {"pid": int, "bytes": int, "wrong": int},
+    "pages": {"edge": str, **dict.fromkeys(("pid", "units", "split", "verified"), int)},
     "mover": {
         **dict.fromkeys(("pid", "thread", "passes", "calls", "positive", "requested", "confirmed", "already"), int),
         **dict.fromkeys(("retried", "left", "asked_again", "query_ns", "elapsed_ns", "cpu_ns"), int),

@@ -196,6 +196,7 @@ class OwnWorkload:
             "movers": self._events["mover"],
             "victims": self._events["victim"],
             "wrong_words": self._events["wrong"],
+            "units": next((event for event in self._events["pages"] if event["edge"] == "end"), None),
             "family": self._family(),
         }
 

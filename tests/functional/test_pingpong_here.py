@@ -228,3 +228,19 @@ def test_all_slices_are_in_huge_pages_however_they_are_mapped(program: Callable[
     assert (status, told) == (0, ""), lines
     assert [mover["requested"] for mover in of(lines, "mover")] == [2, 2]
     assert [check["bytes"] for check in of(lines, "check")] == [8 << 20]
+    assert pages_at_edges(lines) == [("begin", 4, 0, 1), ("end", 4, 0, 1)]
+
+
+def pages_at_edges(lines: list[Event]) -> list[tuple[str, int, int, int]]:
+    return [(line["edge"], line["units"], line["split"], line["verified"]) for line in of(lines, "pages")]
+
+
+def test_a_huge_page_that_was_split_while_the_run_went_on_is_counted_at_its_end(program: Callable[..., str]) -> None:
+    words = ("--nodes", "0", "--driver", "null", "--size", str(8 << 20), "--loops", "1", "--pages", "thp")
+    splitting = {"NUMABENCH_TEST_SPLIT": "1"}
+    status, lines, told = run(program("-DNUMABENCH_TEST"), *words, "--threads", "1", env=splitting)
+    if Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().split("[")[1].startswith("never"):
+        assert status == 77
+        return
+    assert (status, told) == (0, ""), lines
+    assert pages_at_edges(lines) == [("begin", 4, 0, 1), ("end", 4, 1, 1)]

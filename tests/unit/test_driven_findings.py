@@ -139,6 +139,33 @@ def test_huge_pages_that_were_split_are_told(tmp_path: Path) -> None:
     assert "split 3 huge pages" in found.cause
 
 
+def of_folios(pages: str = "64k") -> dict[str, Any]:
+    record = driven_run.run_record()
+    record["plan"]["mover"]["pages"] = pages
+    return record
+
+
+@pytest.mark.parametrize("pages", ["64k", "thp"])
+def test_pages_that_were_no_whole_ones_at_the_end_make_a_run_invalid(tmp_path: Path, pages: str) -> None:
+    run = clean(tmp_path, of_folios(pages), units=driven_run.units(split=3))
+    found = finding(run, "pages-split")
+    assert found.weight == INVALID
+    assert found.cause.startswith(
+        f"3 of 256 pages of {pages} were no whole pages any more at the end, where the movers"
+    )
+    assert not judge(run).is_valid
+
+
+def test_pages_that_stayed_whole_are_not_told(tmp_path: Path) -> None:
+    assert codes(clean(tmp_path, of_folios(), units=driven_run.units())) == []
+
+
+def test_pages_that_nobody_may_look_at_are_told(tmp_path: Path) -> None:
+    run = clean(tmp_path, of_folios(), units=driven_run.units(verified=0))
+    assert codes(run) == ["pages-not-seen"]
+    assert judge(run).is_valid
+
+
 def test_a_kernel_that_counts_otherwise_than_the_movers_is_told(tmp_path: Path) -> None:
     found = finding(clean(tmp_path, **counted(2 * CLEAN_PAGES)), "counts-disagree")
     assert found.cause == "the kernel counted 16,384 pages, and the movers confirmed 8,192"

@@ -67,7 +67,11 @@ def test_the_lines_of_movers_and_victims_are_events() -> None:
     lines = [driven_run.mover(0), driven_run.victim(), driven_run.wrong_word(), driven_run.wrong_word(call=None)]
     # Damaged memory holds anything, and a process of a family that finds it is no thread of ours.
     lines += [driven_run.wrong_word(thread=-1, call=None, found=(1 << 64) - 1)]
-    lines += [driven_run.FAMILY, {"event": "churn", "forks": 1, "mremaps": 2, "splits": 3, "writes": 4}]
+    lines += [
+        driven_run.units(),
+        driven_run.FAMILY,
+        {"event": "churn", "forks": 1, "mremaps": 2, "splits": 3, "writes": 4},
+    ]
     for line in lines:
         assert told(line) == [line]
 
