@@ -18,7 +18,7 @@
 #include "stamp.h"
 #include "victim.h"
 
-enum { MAX_VICTIMS = 64 /* each has a line in every page */ };
+enum { MAX_VICTIMS = 64 /* each has a line in every page */, USUAL_BATCH = 512 };
 
 /* The node, or all of them, where threads of a kind run. */
 static const struct locality *where(const struct drive *drive, struct spot_option option, const char *name)
@@ -131,6 +131,21 @@ static void settle_memory(struct process *process, struct drive *drive)
     require_memory(&drive->topology->nodes[drive->source], memory->bytes, "--start-node");
 }
 
+/* A call goes to units of one slice: more than it has cannot be asked for at once. */
+static void settle_batch(struct process *process, const struct drive *drive)
+{
+    struct driven_options *options = &process->options.driven;
+    size_t units = drive->memory.slice_bytes / drive->memory.unit_bytes;
+
+    if (options->batch > units)
+        fail_usage("--batch %u is more than the %zu pages of %zu bytes that each of %u slices has", options->batch,
+                   units, drive->memory.unit_bytes, process->slice_count);
+    if (!options->batch)
+        options->batch = options->pages == PAGES_THP ? 1 : USUAL_BATCH;
+    if (options->batch > units || drive->driver->reach == REACH_PROCESS)
+        options->batch = units < UINT_MAX ? (unsigned)units : UINT_MAX;
+}
+
 static void settle_others(struct drive *drive)
 {
     drive->others = numa_allocate_nodemask();
@@ -154,6 +169,7 @@ static void settle(struct process *process)
     process->thread_count = drive->mover_count + drive->victim_count;
     process->slice_count = drive->mover_count ? drive->mover_count : 1;
     settle_memory(process, drive);
+    settle_batch(process, drive);
     drive->obstacle_pages = obstacles_count(drive->options);
     settle_others(drive);
     if (drive->options->pages == PAGES_HUGETLB)

@@ -57,8 +57,6 @@ void mover_init(struct mover *mover, struct drive *drive, struct thread *thread)
     mover->unit_count = units + obstacles;
     mover->first_unit = thread->role_number * units + obstacles % 2;
     mover->batch = drive->driver->reach == REACH_PROCESS ? mover->unit_count : drive->options->batch;
-    if (mover->batch > mover->unit_count)
-        mover->batch = mover->unit_count;
     mover->directions = runner_memory(workload, nodes * nodes * sizeof(*mover->directions));
     mover->calls_kept = runner_memory(workload, KEPT_CALLS * sizeof(*mover->calls_kept));
     mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));

@@ -97,6 +97,18 @@ def test_the_null_driver_asks_for_every_page_in_each_pass_and_moves_none(program
     assert sum(counted for _, counted in mover["directions"][0]["latency"]["counts"]) == mover["calls"]
 
 
+@pytest.mark.parametrize(
+    ("words", "batch"), [((), PAGES), (("--size", str(1024 * PAGE)), 512), (("--batch", "64"), 64)]
+)
+def test_the_batch_that_is_told_is_the_one_that_is_used(
+    program: Callable[..., str], words: tuple[str, ...], batch: int
+) -> None:
+    _, lines, _ = run(program(), *NULL, "--loops", "1", *words)
+    (start,), (mover,) = of(lines, "start"), of(lines, "mover")
+    assert start["driver"]["batch"] == batch
+    assert mover["calls"] == start["size_bytes"] // PAGE // batch
+
+
 def test_threads_are_movers_first_and_say_so(program: Callable[..., str]) -> None:
     _, lines, _ = run(program(), *UNTIL_ASKED, "--duration-ms", "20")
     threads = sorted(of(lines, "thread"), key=lambda line: int(line["thread"]))
@@ -185,6 +197,8 @@ def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Ca
         (["--driver", "cpuset"], "--driver cpuset needs --cpuset-mems"),
         (["--driver", "autonuma", "--victims", "0"], "--driver autonuma needs victims"),
         (["--driver", "home-node", "--victims", "1"], "takes no --victims"),
+        (["--batch", "65"], "--batch 65 is more than the 64 pages of 4096 bytes that each of 1 slices has"),
+        (["--driver", "cpuset", "--batch", "8"], "--batch is not for --driver cpuset"),
         (["--batch", "0"], "--batch 0 is out of range: it goes from 1 to 1048576"),
         (["--victims", "65"], "--victims 65 is out of range: it goes from 0 to 64"),
         (["--victims", "1", "--victim-on", "7"], "--victim-on 7 is not one of the run's nodes"),
