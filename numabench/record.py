@@ -165,7 +165,7 @@ class MemorySlice:
 class WorkloadThread:
     """A thread of the workload; `index` counts over all processes and is its place in a sample's `cpu_nodes`.
 
-    `role` is `mover`, `victim`, or `worker`.
+    `role` is `mover`, `victim`, or `worker`; `cpus` those that it may use, in the kernel's list format.
     """
 
     index: int
@@ -174,6 +174,7 @@ class WorkloadThread:
     name: str
     policy: str
     role: str = WORKER
+    cpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,7 @@ class LongAccess:
 class VictimWork:
     """What one victim's accesses took; `clock_ns`, what two readings of the clock cost, is in each of them.
 
+    `preempted` is how often another thread was put on its CPU while it had work, None where it was not counted;
     `longest` are the longest first; `checked` words were compared with what had been stored, and `wrong` differed.
     """
 
@@ -303,6 +305,7 @@ class VictimWork:
     longest: tuple[LongAccess, ...]
     checked: int
     wrong: int
+    preempted: int | None = None
 
 
 @dataclass(frozen=True)

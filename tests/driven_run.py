@@ -107,6 +107,7 @@ def victim(thread: int = 2, **changed: Any) -> dict[str, Any]:
         "accesses": len(VICTIM_NS),
         "elapsed_ns": SECOND_NS,
         "cpu_ns": SECOND_NS,
+        "preempted": 3,
         "clock_ns": 40,
         "latency": histogram(VICTIM_NS),
         "longest": [
@@ -116,6 +117,18 @@ def victim(thread: int = 2, **changed: Any) -> dict[str, Any]:
         "checked": len(VICTIM_NS),
         "wrong": 0,
         **changed,
+    }
+
+
+def thread(number: int, role: str, cpus: str) -> dict[str, Any]:
+    return {
+        "pid": 77,
+        "tid": 78 + number,
+        "thread": number,
+        "name": f"pingpong-{role[0]}{number if role == 'mover' else number - 2}",
+        "policy": "default",
+        "role": role,
+        "cpus": cpus,
     }
 
 
@@ -212,9 +225,9 @@ def trial_record(index: int = 1, **changed: Any) -> dict[str, Any]:
                 "driver": {"name": "move_pages", "unit_bytes": PAGE, "verify": 1},
             },
             "threads": [
-                {"pid": 77, "tid": 78, "thread": 0, "name": "pingpong-m0", "policy": "default", "role": "mover"},
-                {"pid": 77, "tid": 79, "thread": 1, "name": "pingpong-m1", "policy": "default", "role": "mover"},
-                {"pid": 77, "tid": 80, "thread": 2, "name": "pingpong-v0", "policy": "default", "role": "victim"},
+                thread(0, "mover", "0"),
+                thread(1, "mover", "1"),
+                thread(2, "victim", "2"),
             ],
             "slices": [{"pid": 77, "addr": n * slice_bytes, "bytes": slice_bytes, "threads": [2]} for n in range(2)],
             "done": [

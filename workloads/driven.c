@@ -15,6 +15,7 @@
 #include "obstacles.h"
 #include "outside.h"
 #include "report.h"
+#include "spots.h"
 #include "stamp.h"
 #include "victim.h"
 
@@ -179,28 +180,20 @@ static void settle(struct process *process)
     drive->driver->require(drive);
 }
 
-/* One CPU of a locality: the `number`th, in turn. */
-static void pick_cpu(struct locality *spot, const struct locality *from, unsigned number)
+/* Of driver autonuma victims may use all CPUs of their node; elsewhere each thread has one. */
+static void place_threads(struct process *process)
 {
-    unsigned cpu = 0;
-
-    *spot = *from;
-    spot->cpus = numa_allocate_cpumask();
-    spot->cpu_count = 1;
-    for (unsigned left = number % from->cpu_count + 1; left; cpu++)
-        left -= numa_bitmask_isbitset(from->cpus, cpu) ? 1 : 0;
-    numa_bitmask_setbit(spot->cpus, cpu - 1);
-}
-
-static void place_thread(struct drive *drive, struct thread *thread, struct spot_option option, const char *name)
-{
-    const struct locality *from = where(drive, option, name);
-    struct locality *spot = &drive->spots[thread->number];
-    bool is_free = drive->options->driver == DRIVER_AUTONUMA;
+    struct drive *drive = process->drive;
+    const struct driven_options *options = drive->options;
+    const struct locality *movers = drive->mover_count ? where(drive, options->mover_on, "mover-on") : NULL;
+    const struct locality *victims = drive->victim_count ? where(drive, options->victim_on, "victim-on") : NULL;
+    bool is_free = options->driver == DRIVER_AUTONUMA;
 
     if (!is_free)
-        pick_cpu(spot, from, thread->role_number);
-    thread->runs_at = (struct place){.cpus = is_free ? from : spot, .policy = POLICY_DEFAULT};
+        spots_hand_out(drive, movers, victims);
+    for (unsigned i = 0; i < process->thread_count; i++)
+        process->threads[i].runs_at =
+            (struct place){.cpus = is_free ? victims : &drive->spots[i], .policy = POLICY_DEFAULT};
 }
 
 static void lay_out_mover(struct process *process, unsigned number)
@@ -213,7 +206,6 @@ static void lay_out_mover(struct process *process, unsigned number)
     thread->is_outside = drive->options->mover == MOVER_OUTSIDE;
     thread->slice = &process->slices[number];
     thread->loop_bytes = thread->slice->bytes;
-    place_thread(drive, thread, drive->options->mover_on, "mover-on");
     mover_init(thread->mover, drive, thread);
 }
 
@@ -226,7 +218,6 @@ static void lay_out_victim(struct process *process, unsigned number)
     thread->victim = &drive->victims[number];
     thread->slice = &process->slices[0];
     thread->loop_bytes = drive->memory.pages * LINE_BYTES;
-    place_thread(drive, thread, drive->options->victim_on, "victim-on");
     victim_init(thread->victim, drive, thread);
 }
 
@@ -251,6 +242,7 @@ static void lay_out(struct process *process)
         process->threads[i].number = i;
         process->threads[i].role_number = i < drive->mover_count ? i : i - drive->mover_count;
     }
+    place_threads(process);
     for (unsigned i = 0; i < drive->mover_count; i++)
         lay_out_mover(process, i);
     for (unsigned i = 0; i < drive->victim_count; i++)

@@ -98,6 +98,7 @@ static void print_victim(const struct thread *thread)
     line_number(&line, "accesses", (int64_t)victim->accesses);
     line_number(&line, "elapsed_ns", (int64_t)victim->elapsed_ns);
     line_number(&line, "cpu_ns", (int64_t)thread->cpu_ns);
+    line_number(&line, "preempted", (int64_t)victim->preempted);
     line_number(&line, "clock_ns", (int64_t)victim->clock_ns);
     line_histogram(&line, "latency", &victim->latency);
     fputs(",\"longest\":[", line.stream);

@@ -2,6 +2,7 @@
 #include "victim.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "monotonic.h"
 #include "stamp.h"
@@ -114,13 +115,21 @@ static uint64_t accesses_to_do(const struct victim *victim)
     return loops ? loops * victim->drive->memory.pages : UINT64_MAX;
 }
 
+static uint64_t involuntary_switches(void)
+{
+    struct rusage usage = {0};
+
+    getrusage(RUSAGE_THREAD, &usage);
+    return (uint64_t)usage.ru_nivcsw;
+}
+
 void victim_run(struct victim *victim)
 {
     const struct driven_options *options = victim->drive->options;
     struct thread *thread = victim->thread;
     size_t pages = victim->drive->memory.pages;
     bool is_random = options->victim_pattern == PATTERN_RANDOM, is_write = options->victim_access == ACCESS_WRITE;
-    uint64_t to_do = accesses_to_do(victim);
+    uint64_t to_do = accesses_to_do(victim), switches = involuntary_switches();
     uint64_t last_ns = monotonic_ns();
     size_t next = pages / victim->drive->victim_count * victim->number;
 
@@ -138,5 +147,6 @@ void victim_run(struct victim *victim)
         victim->accesses++;
         atomic_store_explicit(&thread->stored_bytes, victim->accesses * LINE_BYTES, memory_order_relaxed);
     }
+    victim->preempted = involuntary_switches() - switches;
     victim->elapsed_ns = last_ns - thread->process->go_ns;
 }

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from numabench.analysis import migration
 from numabench.analysis.finding import BIASES, INFORMS, INVALID, Finding
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import moves
-from numabench.record import NULL
+from numabench.record import NULL, VICTIM
 from numabench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numabench.analysis.moves import Moves
-    from numabench.record import MoverCall, Run, Trial, WrongWord
+    from numabench.record import MoverCall, Run, Trial, WorkloadThread, WrongWord
 
 THP = "thp"
 _MAKE_ROOM = "see that the target nodes have free huge pages: echo 1 > /proc/sys/vm/compact_memory"
@@ -76,6 +77,30 @@ def check_units(run: Run, trial: Trial) -> Iterator[Finding]:
             f"whether pages of {mover.pages} stayed whole could not be seen, but for their ends on two nodes",
             "run it as root, who may read /proc/kpageflags",
         )
+
+
+def check_victims(run: Run, trial: Trial) -> Iterator[Finding]:
+    """Victims that had to wait for a CPU, which looks like a stall by migration."""
+    if not run.planned.has_movers:
+        return
+    users = Counter(thread.cpus for thread in trial.threads)
+    sharing = [thread.index for thread in trial.threads if thread.role == VICTIM and _has_company(thread, users)]
+    if not sharing:
+        return
+    victims = sum(thread.role == VICTIM for thread in trial.threads)
+    times = sum(victim.preempted or 0 for victim in trial.victims if victim.thread in sharing)
+    yield Finding(
+        "victims-share-cpus",
+        BIASES,
+        f"{len(sharing)} of {victims} victims had no CPU of their own, and were preempted {times:,} times: their longest "
+        "accesses are the scheduler's as much as migration's",
+        "ask for fewer movers (--threads) or victims, or for nodes with a CPU for each (--mover-on, --victim-on)",
+    )
+
+
+def _has_company(thread: WorkloadThread, users: Counter[str]) -> bool:
+    """Whether the one CPU that a thread is pinned to is another's, too."""
+    return thread.cpus.isdecimal() and users[thread.cpus] > 1
 
 
 def _partial(run: Run, found: Moves) -> Finding:

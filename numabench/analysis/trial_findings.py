@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.analysis import convergence, migration
-from numabench.analysis.driven_findings import check_moves, check_units
+from numabench.analysis.driven_findings import check_moves, check_units, check_victims
 from numabench.analysis.finding import BIASES, INVALID, Finding
 from numabench.analysis.missing import Missing
 from numabench.units import NS_PER_S
@@ -261,6 +261,7 @@ TRIAL_CHECKS: tuple[Callable[[Run, Trial], Iterator[Finding]], ...] = (
     _check_free_placement,
     check_moves,
     check_units,
+    check_victims,
     _check_bound_placement,
     _check_counts,
     _check_contamination,

@@ -172,7 +172,11 @@ def _longest(page: Page, trial: Trial) -> None:
         page.item("  longest" if place == 0 else "", _access(trial, access), 2)
     if trial.victims:
         clock_ns = max(victim.clock_ns for victim in trial.victims)
-        page.item("", f"reading the clock takes {clock_ns} ns of each access", 2)
+        told = f"reading the clock takes {clock_ns} ns of each access"
+        counts = [victim.preempted for victim in trial.victims if victim.preempted is not None]
+        if counts:
+            told += f"; victims lost their CPU to another thread {sum(counts):,} time{'s' * (sum(counts) != 1)}"
+        page.item("", told, 2)
 
 
 def _access(trial: Trial, access: LongAccess) -> str:

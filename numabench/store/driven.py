@@ -93,6 +93,7 @@ def read_victim(row: Fields) -> VictimWork:
         ),
         checked=row.count("checked"),
         wrong=row.count("wrong"),
+        preempted=row.optional_count("preempted"),
     )
 
 

@@ -60,6 +60,7 @@ def read_trial(directory: Path, nodes: int) -> Trial:
                 row.text("name", ""),
                 row.text("policy", ""),
                 row.text("role", WORKER),
+                row.text("cpus", ""),
             )
             for row in trial.rows("threads")
         ),

@@ -42,6 +42,7 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
     },
     "victim": {
         **dict.fromkeys(("pid", "thread", "accesses", "elapsed_ns", "cpu_ns", "clock_ns", "checked", "wrong"), int),
+        "preempted": int,
         "latency": HISTOGRAM,
         "longest": ACCESSES,
     },

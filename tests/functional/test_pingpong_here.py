@@ -121,6 +121,24 @@ def test_threads_are_movers_first_and_say_so(program: Callable[..., str]) -> Non
     assert [thread["cpus"] for thread in threads] == [str(CPUS[0]), str(CPUS[0]), str(CPUS[1 % len(CPUS)])]
 
 
+@pytest.mark.parametrize("movers", [1, 2])
+def test_movers_make_way_for_a_victim(program: Callable[..., str], movers: int) -> None:
+    words = ("--threads", str(movers), "--victims", "1", "--victim-on", "all", "--duration-ms", "20", "--loops", "0")
+    _, lines, _ = run(program(), *NULL, *words)
+    cpus: dict[str, set[str]] = {"mover": set(), "victim": set()}
+    for thread in of(lines, "thread"):
+        cpus[thread["role"]].add(thread["cpus"])
+    assert cpus["victim"] == {str(CPUS[0])}
+    assert cpus["mover"] == {str(cpu) for cpu in CPUS[1 : 1 + movers] or CPUS}
+
+
+def test_a_victim_that_shares_its_cpu_says_how_often_it_was_preempted(program: Callable[..., str]) -> None:
+    only = ["taskset", "-c", str(CPUS[0]), program(), *NULL, "--loops", "0", "--duration-ms", "400"]
+    _, lines, _ = run(*only, "--victims", "1", "--victim-on", "all")
+    (victim,) = of(lines, "victim")
+    assert victim["preempted"] > 0
+
+
 @pytest.mark.parametrize(
     ("kind", "page", "offset"),
     [("zero", 5, 0), ("other-page", 6, 0), ("stale", 7, 64), ("garbage", 8, 128), ("zero", 9, 24)],

@@ -139,6 +139,31 @@ def test_huge_pages_that_were_split_are_told(tmp_path: Path) -> None:
     assert "split 3 huge pages" in found.cause
 
 
+def sharing(*cpus: str) -> dict[str, Any]:
+    """Two movers and two victims, each with these CPUs."""
+    roles = ("mover", "mover", "victim", "victim")
+    threads = [driven_run.thread(n, role, cpu) for n, (role, cpu) in enumerate(zip(roles, cpus, strict=True))]
+    return {"threads": threads, "victims": [driven_run.victim(2), driven_run.victim(3, preempted=40)]}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "cause"),
+    [
+        (("0", "1", "2", "1"), "1 of 2 victims had no CPU of their own, and were preempted 40 times"),
+        (("0", "1", "2", "2"), "2 of 2 victims had no CPU of their own, and were preempted 43 times"),
+    ],
+)
+def test_victims_that_share_a_cpu_bias_what_they_waited(tmp_path: Path, cpus: tuple[str, ...], cause: str) -> None:
+    found = finding(clean(tmp_path, **sharing(*cpus)), "victims-share-cpus")
+    assert found.weight == BIASES
+    assert found.cause.startswith(cause)
+
+
+@pytest.mark.parametrize("cpus", [("0", "0", "1", "2"), ("0", "1", "2-3", "2-3")])
+def test_victims_that_share_no_cpu_or_may_choose_are_not_told(tmp_path: Path, cpus: tuple[str, ...]) -> None:
+    assert codes(clean(tmp_path, **sharing(*cpus))) == []
+
+
 def of_folios(pages: str = "64k") -> dict[str, Any]:
     record = driven_run.run_record()
     record["plan"]["mover"]["pages"] = pages

@@ -90,6 +90,14 @@ def test_the_longest_accesses_come_with_their_time_and_with_the_call_under_way(
     assert line_of(text, "longest").split(None, 1)[1] == f"30 ms, 500 ms after GO: page 12 written, {told}"
 
 
+def test_how_often_victims_lost_their_cpu_is_told(tmp_path: Path) -> None:
+    text = plain(render(driven(tmp_path, victims=[driven_run.victim(), driven_run.victim(3, preempted=1)])))
+    assert "reading the clock takes 40 ns of each access; victims lost their CPU to another thread 4 times" in text
+    before = driven_run.victim()
+    del before["preempted"]
+    assert "lost their CPU" not in render(driven(tmp_path / "before", victims=[before]))
+
+
 def test_integrity_is_told_in_words(tmp_path: Path) -> None:
     text = render(driven(tmp_path))
     assert "1,000 words checked by victims while pages moved: each held what had been stored" in plain(text)
