@@ -227,7 +227,7 @@ class MoverWork:
     their target; `already` those that were there before; `left` those that were not there after all retries. `retried`
     counts units asked for again. `status` has every status that was not the target's node, by errno's name, each time
     it was seen; `unset` where none came back and no query could tell. `positive` are calls that returned more than 0,
-    `asked_again` queries because the statuses were untouched. `elapsed_ns` is from GO to its last call; `query_ns`, in
+    `asked_again` queries because statuses were untouched. `elapsed_ns` is from GO to its last call; `query_ns`, in
     queries of any kind, is a part of it that is not the driver's.
     """
 

@@ -4,14 +4,14 @@
 #include "monotonic.h"
 #include "stale.h"
 
-int mover_query(struct mover *mover, void **addresses, size_t count)
+int mover_query(struct mover *mover, void **addresses, size_t count, int *status)
 {
     uint64_t begin_ns = monotonic_ns(), end_ns;
     int error;
 
     for (size_t i = 0; i < count; i++)
-        mover->status[i] = UNSET;
-    error = query_pages(mover->pid, addresses, count, mover->status);
+        status[i] = UNSET;
+    error = query_pages(mover->pid, addresses, count, status);
     end_ns = monotonic_ns();
     mover->query_ns += end_ns - begin_ns;
     mover->elapsed_ns = end_ns - mover->thread->process->go_ns;

@@ -10,8 +10,8 @@ enum { UNSET = INT_MIN /* what a status is before the kernel writes to it */ };
 
 /* The driver's system call. What it returned, or -errno. */
 long mover_call(struct mover *mover, const struct request *request);
-/* Asks where the addresses are, into the mover's `status`: 0 or -errno. */
-int mover_query(struct mover *mover, void **addresses, size_t count);
+/* Asks where the addresses are, into `status`: 0 or -errno. */
+int mover_query(struct mover *mover, void **addresses, size_t count, int *status);
 /* Where what goes from one node to another is counted. */
 struct direction *mover_direction(struct mover *mover, int from, int to);
 

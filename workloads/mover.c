@@ -73,11 +73,21 @@ static void find_units(struct mover *mover)
     if (!obstacles)
         return;
     mover->has_strays = true;
-    if (mover_query(mover, mover->addresses, obstacles))
+    if (mover_query(mover, mover->addresses, obstacles, mover->status))
         fail("move_pages cannot tell where obstacles are");
     for (size_t unit = 0; unit < obstacles; unit++)
         mover->known[unit] = (short)(mover->status[unit] >= 0 ? mover->status[unit] : UNKNOWN);
     mover->query_ns = 0;
+}
+
+static void prepare_unanswered(struct unanswered *unanswered, size_t batch)
+{
+    unanswered->addresses = allocate(batch, sizeof(*unanswered->addresses));
+    unanswered->places = allocate(batch, sizeof(*unanswered->places));
+    unanswered->status = allocate(batch, sizeof(*unanswered->status));
+    memset(unanswered->addresses, 0xff, batch * sizeof(*unanswered->addresses));
+    memset(unanswered->places, 0xff, batch * sizeof(*unanswered->places));
+    memset(unanswered->status, 0xff, batch * sizeof(*unanswered->status));
 }
 
 void mover_prepare(struct mover *mover)
@@ -101,6 +111,8 @@ void mover_prepare(struct mover *mover)
     for (size_t unit = 0; unit < count; unit++) /* the lists are resident before GO */
         mover->status[unit] = mover->again_nodes[unit] = UNSET;
     memset(mover->again, 0xff, count * sizeof(*mover->again));
+    if (drive->driver->reach == REACH_PAGES)
+        prepare_unanswered(&mover->unanswered, mover->batch);
     find_units(mover);
 }
 
@@ -154,23 +166,33 @@ static size_t account(struct mover *mover, const struct pass *pass, void **addre
     return kept;
 }
 
-/* Whether the call left entries as they were: after a positive return or an error it does, though pages moved. */
-static bool has_unset(const struct mover *mover, size_t count)
+/* Asks for the entries that the call left as they were, which it does after a positive return or an error though pages
+ * moved. What it did say of others (EACCES, ENOENT) no query would. */
+static void ask_for_unset(struct mover *mover, const struct request *request)
 {
+    struct unanswered *open = &mover->unanswered;
+    size_t count = 0;
+
+    for (size_t i = 0; i < request->count; i++) {
+        if (mover->status[i] != UNSET)
+            continue;
+        open->addresses[count] = request->addresses[i];
+        open->places[count++] = i;
+    }
+    if (!count)
+        return;
+    mover->asked_again++;
+    mover_query(mover, open->addresses, count, open->status);
     for (size_t i = 0; i < count; i++)
-        if (mover->status[i] == UNSET)
-            return true;
-    return false;
+        mover->status[open->places[i]] = open->status[i];
 }
 
 static size_t call_by_pages(struct mover *mover, const struct pass *pass, struct request *request, size_t kept)
 {
     for (size_t i = 0; i < request->count; i++)
         mover->status[i] = UNSET;
-    if (mover_call(mover, request) != 0 || has_unset(mover, request->count)) {
-        mover->asked_again++;
-        mover_query(mover, request->addresses, request->count);
-    }
+    mover_call(mover, request);
+    ask_for_unset(mover, request);
     return account(mover, pass, request->addresses, request->count, kept);
 }
 
@@ -225,7 +247,7 @@ static size_t ask(struct mover *mover, const struct pass *pass, void **addresses
     }
     if (reach == REACH_PAGES || reach == REACH_NOTHING || !*done)
         return kept;
-    if (mover_query(mover, addresses, *done))
+    if (mover_query(mover, addresses, *done, mover->status))
         for (size_t i = 0; i < *done; i++)
             mover->status[i] = UNSET;
     return account(mover, pass, addresses, *done, 0);
@@ -308,6 +330,9 @@ static void free_lists(struct mover *mover)
     free(mover->status);
     free(mover->known);
     free(mover->nodes);
+    free(mover->unanswered.addresses);
+    free(mover->unanswered.places);
+    free(mover->unanswered.status);
 }
 
 void mover_run(struct mover *mover)

@@ -27,6 +27,13 @@ struct call {
     _Atomic int to;
 };
 
+/* Entries of a batch of which the call said nothing: who they are, where they stand in the batch, and the answers. */
+struct unanswered {
+    void **addresses;
+    size_t *places;
+    int *status;
+};
+
 struct mover {
     struct drive *drive;
     struct thread *thread;
@@ -43,8 +50,9 @@ struct mover {
     void **again;
     int *again_nodes;
     int *status;
-    int targets[2];              /* of this pass, of even and of odd units: nodes' ids */
-    int *nodes;                  /* targets of a batch: of even and odd units, and one more */
+    int targets[2]; /* of this pass, of even and of odd units: nodes' ids */
+    int *nodes;     /* targets of a batch: of even and odd units, and one more */
+    struct unanswered unanswered;
     short *known;                /* by unit: the node it is on, or -1 */
     _Atomic uint32_t *last_call; /* by unit, where there are victims; in shared memory */
     struct call *calls_kept;

@@ -92,8 +92,8 @@ def check_victims(run: Run, trial: Trial) -> Iterator[Finding]:
     yield Finding(
         "victims-share-cpus",
         BIASES,
-        f"{len(sharing)} of {victims} victims had no CPU of their own, and were preempted {times:,} times: their longest "
-        "accesses are the scheduler's as much as migration's",
+        f"{len(sharing)} of {victims} victims had no CPU of their own, and were preempted {times:,} times: their "
+        "longest accesses are the scheduler's as much as migration's",
         "ask for fewer movers (--threads) or victims, or for nodes with a CPU for each (--mover-on, --victim-on)",
     )
 

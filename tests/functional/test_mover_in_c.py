@@ -1,0 +1,80 @@
+"""A mover's counts against those of a model of move_pages(2), on nodes that this machine need not have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from numabench import process
+from numabench.workload import build, catalog
+
+HERE = Path(__file__).parent
+FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+Event = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program of a mover and the model."""
+    program = tmp_path_factory.mktemp("mover") / "model"
+    sources = build.sources_dir()
+    programs = {spec.source for spec in catalog.WORKLOADS}
+    shared = [str(path) for path in sorted(sources.glob("*.c")) if path.name not in programs]
+    argv = [*build.find_compiler(), *build.FLAGS, *FLAGS, "-I", str(sources), "-o", str(program)]
+    process.run([*argv, str(HERE / "mover_against_model.c"), *shared, *build.LIBRARIES], timeout_s=120).check(
+        "compiling"
+    )
+    return str(program)
+
+
+def run(
+    program: str,
+    *what: str,
+    units: int = 16,
+    batch: int = 16,
+    order: str = "sequential",
+    nodes: int = 2,
+    passes: int = 1,
+    retries: int = 0,
+) -> tuple[Event, Event]:
+    """The mover's line and the model's."""
+    words = [str(word) for word in (units, batch, order, nodes, passes, retries, *what)]
+    lines = [
+        json.loads(line) for line in process.run([program, *words], timeout_s=60).check("moving").stdout.splitlines()
+    ]
+    (mover,) = [line for line in lines if line["event"] == "mover"]
+    (truth,) = [line for line in lines if line["event"] == "truth"]
+    return mover, truth
+
+
+def directions(mover: Event) -> list[list[int]]:
+    """The pages by direction, as the model has them."""
+    return sorted([way["from"], way["to"], way["pages"]] for way in mover["directions"] if way["pages"])
+
+
+@pytest.mark.parametrize("batch", [1, 5, 16])
+@pytest.mark.parametrize("what", [(), ("pinned:10",), ("pinned:0", "pinned:1", "pinned:15"), ("absent:3", "pinned:4")])
+@pytest.mark.parametrize("retries", [0, 20])
+def test_what_a_mover_confirms_is_what_moved(model: str, what: tuple[str, ...], batch: int, retries: int) -> None:
+    mover, truth = run(model, *what, batch=batch, passes=3, retries=retries)
+    assert directions(mover) == truth["moved"]
+    assert mover["confirmed"] == sum(count for _, _, count in truth["moved"])
+    assert mover["confirmed"] + mover["already"] + mover["left"] == mover["requested"] == 48
+
+
+def test_answers_that_the_kernel_gave_are_kept_where_others_are_asked_for_again(model: str) -> None:
+    mover, truth = run(model, "shared:3", "absent:5", "pinned:10")
+    # The call says of units 3 and 5 why they stay; of what comes behind, where unit 10 stays, it says nothing.
+    assert mover["status"] == {"EACCES": 1, "ENOENT": 1, "node": 1, "unset": 0}
+    assert (mover["positive"], mover["asked_again"], mover["confirmed"]) == (1, 1, 13)
+    assert truth["moved"] == [[0, 1, 13]]
+
+
+def test_where_nothing_is_left_open_nothing_is_asked_for_again(model: str) -> None:
+    mover, _ = run(model, "shared:3", "absent:15")
+    assert mover["status"] == {"EACCES": 1, "ENOENT": 1, "unset": 0}
+    assert (mover["positive"], mover["asked_again"], mover["query_ns"]) == (0, 0, 0)
