@@ -77,7 +77,7 @@ static void find_units(struct mover *mover)
         fail("move_pages cannot tell where obstacles are");
     for (size_t unit = 0; unit < obstacles; unit++)
         mover->known[unit] = (short)(mover->status[unit] >= 0 ? mover->status[unit] : UNKNOWN);
-    mover->query_ns = 0;
+    mover->query_ns = mover->elapsed_ns = 0;
 }
 
 static void prepare_unanswered(struct unanswered *unanswered, size_t batch)

@@ -74,6 +74,11 @@ def test_answers_that_the_kernel_gave_are_kept_where_others_are_asked_for_again(
     assert truth["moved"] == [[0, 1, 13]]
 
 
+def test_a_mover_that_never_called_took_no_time(model: str) -> None:
+    mover, _ = run(model, "obstacles:2", "stopped", batch=8)
+    assert (mover["calls"], mover["elapsed_ns"], mover["query_ns"]) == (0, 0, 0)
+
+
 def test_where_nothing_is_left_open_nothing_is_asked_for_again(model: str) -> None:
     mover, _ = run(model, "shared:3", "absent:15")
     assert mover["status"] == {"EACCES": 1, "ENOENT": 1, "unset": 0}
