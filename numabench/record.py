@@ -220,6 +220,15 @@ class Direction:
 
 
 @dataclass(frozen=True)
+class MixedCalls:
+    """Calls whose pages went several ways at once, so that they are of no direction."""
+
+    calls: int
+    busy_ns: int
+    latency: Latency
+
+
+@dataclass(frozen=True)
 class MoverWork:
     """What one mover asked for and got, in units, and what its calls returned.
 
@@ -228,7 +237,8 @@ class MoverWork:
     counts units asked for again. `status` has every status that was not the target's node, by errno's name, each time
     it was seen; `unset` where none came back and no query could tell. `positive` are calls that returned more than 0,
     `asked_again` queries because statuses were untouched. `elapsed_ns` is from GO to its last call; `query_ns`, in
-    queries of any kind, is a part of it that is not the driver's.
+    queries of any kind, is a part of it that is not the driver's. `directions` have all pages, but no calls that went
+    several ways at once: these are `mixed`.
     """
 
     pid: int
@@ -248,6 +258,13 @@ class MoverWork:
     elapsed_ns: int
     cpu_ns: int
     directions: tuple[Direction, ...]
+    mixed: MixedCalls | None = None
+
+    @property
+    def call_ns(self) -> int:
+        """The time in the driver's calls."""
+        mixed_ns = 0 if self.mixed is None else self.mixed.busy_ns
+        return mixed_ns + sum(direction.busy_ns for direction in self.directions)
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,18 @@ def mover(thread: int, **changed: Any) -> dict[str, Any]:
             direction(0, 1, SLICE_PAGES, 100 * MILLISECOND_NS),
             direction(1, 0, SLICE_PAGES, 50 * MILLISECOND_NS),
         ],
+        "mixed": None,
         **changed,
     }
+
+
+def interleaved() -> dict[str, Any]:
+    """A mover whose 8 calls of 100 ms each went both ways."""
+    ways = [
+        direction(source, 1 - source, SLICE_PAGES, 0, 0) | {"busy_ns": 0, "latency": histogram([])} for source in (0, 1)
+    ]
+    calls = {"calls": 8, "busy_ns": 800 * MILLISECOND_NS, "latency": histogram([100 * MILLISECOND_NS] * 8)}
+    return mover(0, directions=ways, mixed=calls)
 
 
 def movers() -> list[dict[str, Any]]:

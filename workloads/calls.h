@@ -20,6 +20,12 @@ static inline int node_id(const struct mover *mover, unsigned index)
     return mover->drive->topology->ids[index];
 }
 
+/* Of the interleaved order odd units go one node further. */
+static inline bool is_odd(const struct mover *mover, size_t unit)
+{
+    return mover->drive->options->order == ORDER_INTERLEAVED && (unit + mover->first_unit) % 2;
+}
+
 static inline size_t unit_of(const struct mover *mover, const void *address)
 {
     return (size_t)((const char *)address - mover->base) >> mover->drive->memory.unit_shift;

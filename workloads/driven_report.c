@@ -60,6 +60,19 @@ static void line_directions(struct line *line, const struct mover *mover)
     fputc(']', line->stream);
 }
 
+/* Calls of which nobody can say how long they took for one direction. */
+static void line_mixed(struct line *line, const struct direction *mixed)
+{
+    if (!mixed->calls) {
+        fputs(",\"mixed\":null", line->stream);
+        return;
+    }
+    fprintf(line->stream, ",\"mixed\":{\"calls\":%llu", (unsigned long long)mixed->calls);
+    line_number(line, "busy_ns", (int64_t)mixed->busy_ns);
+    line_histogram(line, "latency", &mixed->latency);
+    fputc('}', line->stream);
+}
+
 static void print_mover(const struct thread *thread)
 {
     const struct mover *mover = thread->mover;
@@ -84,6 +97,7 @@ static void print_mover(const struct thread *thread)
     line_number(&line, "elapsed_ns", (int64_t)mover->elapsed_ns);
     line_number(&line, "cpu_ns", (int64_t)thread->cpu_ns);
     line_directions(&line, mover);
+    line_mixed(&line, mover->mixed);
     line_end(&line);
 }
 

@@ -17,11 +17,6 @@ struct pass {
     bool is_retry;
 };
 
-static bool is_odd(const struct mover *mover, size_t unit)
-{
-    return mover->drive->options->order == ORDER_INTERLEAVED && (unit + mover->first_unit) % 2;
-}
-
 /* The node that a unit is to be on after this pass. */
 static int target_of(const struct mover *mover, size_t unit)
 {
@@ -57,7 +52,8 @@ void mover_init(struct mover *mover, struct drive *drive, struct thread *thread)
     mover->unit_count = units + obstacles;
     mover->first_unit = thread->role_number * units + obstacles % 2;
     mover->batch = drive->driver->reach == REACH_PROCESS ? mover->unit_count : drive->options->batch;
-    mover->directions = runner_memory(workload, nodes * nodes * sizeof(*mover->directions));
+    mover->directions = runner_memory(workload, (nodes * nodes + 1) * sizeof(*mover->directions));
+    mover->mixed = &mover->directions[nodes * nodes];
     mover->calls_kept = runner_memory(workload, KEPT_CALLS * sizeof(*mover->calls_kept));
     mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
     mover->random = thread->process->options.seed + thread->role_number * 0x9e3779b97f4a7c15 + 1;

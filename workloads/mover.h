@@ -23,8 +23,8 @@ struct call {
     _Atomic uint64_t number; /* from 1; 0 while it is written */
     _Atomic uint64_t begin_ns;
     _Atomic uint64_t end_ns; /* 0: not over */
-    _Atomic int from;
-    _Atomic int to;
+    _Atomic int from[2];     /* of even units, and of odd ones where the order is interleaved */
+    _Atomic int to[2];
 };
 
 /* Entries of a batch of which the call said nothing: who they are, where they stand in the batch, and the answers. */
@@ -74,6 +74,7 @@ struct mover {
     struct errors status_errors;
     unsigned direction_count;
     struct direction *directions; /* nodes * nodes of them */
+    struct direction *mixed;      /* of calls that went several ways at once: no `pages` */
 };
 
 /* Before any thread exists: the memory that the mover shares with the process that reports. */

@@ -141,6 +141,8 @@ def _latencies(page: Page, shown: TrialSummary, is_guest: bool) -> None:
             if not isinstance(step.latency, Missing):
                 rate = "" if isinstance(step.mb_per_s, Missing) else f"{step.mb_per_s:.4g} MB/s in calls"
                 rows.append((f"call, node {step.source} to {step.target}", rate, step.latency))
+        if not isinstance(shown.moves.mixed, Missing):
+            rows.append(("call, several ways at once", f"{shown.moves.mixed.count:,} calls", shown.moves.mixed))
     if not isinstance(shown.stall, Missing):
         rows.append(("access of victims", f"{shown.stall.count:,} accesses", shown.stall))
     if not rows:

@@ -9,6 +9,7 @@ from numabench.record import (
     Family,
     Latency,
     LongAccess,
+    MixedCalls,
     MoverCall,
     MoverWork,
     UnitCheck,
@@ -52,7 +53,14 @@ def read_mover(row: Fields) -> MoverWork:
         elapsed_ns=row.count("elapsed_ns"),
         cpu_ns=row.count("cpu_ns"),
         directions=tuple(_read_direction(direction) for direction in row.rows("directions")),
+        mixed=_read_mixed(row.optional_object("mixed")),
     )
+
+
+def _read_mixed(row: Fields | None) -> MixedCalls | None:
+    if row is None:
+        return None
+    return MixedCalls(row.count("calls"), row.count("busy_ns"), read_latency(row.object("latency")))
 
 
 def _read_direction(row: Fields) -> Direction:

@@ -18,6 +18,7 @@ Kind = Any
 _CALL_KEYS = dict.fromkeys(("thread", "begin_ns", "end_ns", "from", "to"), int)
 HISTOGRAM: Kind = {"min": int, "max": int, "sum": int, "counts": [list]}
 DIRECTIONS: Kind = [{"from": int, "to": int, "pages": int, "calls": int, "busy_ns": int, "latency": HISTOGRAM}]
+MIXED: Kind = ({"calls": int, "busy_ns": int, "latency": HISTOGRAM}, type(None))
 ACCESSES: Kind = [{"t_ns": int, "ns": int, "page": int, "write": int}]
 CALL: Kind = (_CALL_KEYS, type(None))
 
@@ -39,6 +40,7 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
         "call_errors": dict,
         "status": dict,
         "directions": DIRECTIONS,
+        "mixed": MIXED,
     },
     "victim": {
         **dict.fromkeys(("pid", "thread", "accesses", "elapsed_ns", "cpu_ns", "clock_ns", "checked", "wrong"), int),

@@ -74,6 +74,42 @@ def test_answers_that_the_kernel_gave_are_kept_where_others_are_asked_for_again(
     assert truth["moved"] == [[0, 1, 13]]
 
 
+def calls(mover: Event) -> list[list[int]]:
+    """The calls by direction."""
+    return sorted([way["from"], way["to"], way["calls"]] for way in mover["directions"] if way["calls"])
+
+
+@pytest.mark.parametrize("what", [(), ("pinned:2", "pinned:5")])
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_of_the_interleaved_order_single_calls_count_where_they_go(
+    model: str, nodes: int, what: tuple[str, ...]
+) -> None:
+    mover, truth = run(model, *what, batch=1, order="interleaved", nodes=nodes, passes=nodes)
+    assert mover["mixed"] is None
+    assert directions(mover) == truth["moved"]
+    if not what:
+        # One page a call: each direction has as many calls as pages.
+        assert calls(mover) == truth["moved"]
+    assert sum(count for _, _, count in calls(mover)) == mover["calls"]
+    for way in mover["directions"]:
+        assert sum(count for _, count in way["latency"]["counts"]) == way["calls"]
+
+
+def test_calls_that_go_both_ways_are_of_no_direction(model: str) -> None:
+    mover, truth = run(model, batch=4, order="interleaved", passes=2)
+    assert directions(mover) == truth["moved"] == [[0, 1, 16], [1, 0, 16]]
+    assert calls(mover) == []
+    assert [way["busy_ns"] for way in mover["directions"]] == [0, 0]
+    assert mover["mixed"]["calls"] == mover["calls"] == 8
+    assert sum(count for _, count in mover["mixed"]["latency"]["counts"]) == 8
+
+
+def test_of_another_order_no_call_goes_two_ways(model: str) -> None:
+    mover, _ = run(model, "pinned:3", batch=4, passes=4)
+    assert mover["mixed"] is None
+    assert calls(mover) == [[0, 1, 8], [1, 0, 8]]
+
+
 def test_a_mover_that_never_called_took_no_time(model: str) -> None:
     mover, _ = run(model, "obstacles:2", "stopped", batch=8)
     assert (mover["calls"], mover["elapsed_ns"], mover["query_ns"]) == (0, 0, 0)

@@ -71,6 +71,13 @@ def test_how_long_calls_and_accesses_took_is_a_table(tmp_path: Path) -> None:
     )
 
 
+def test_calls_that_went_several_ways_have_a_row_and_no_rate(tmp_path: Path) -> None:
+    text = render(driven(tmp_path, movers=[driven_run.interleaved()]))
+    assert line_of(text, "call, several ways").split(None, 5)[5] == "100 ms    100 ms    100 ms    100 ms  8 calls"
+    assert "MB/s in calls" not in text
+    assert "call, node" not in text
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
