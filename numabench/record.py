@@ -281,7 +281,7 @@ class UnitCheck:
 
 @dataclass(frozen=True)
 class MoverCall:
-    """A mover's call: by which thread, from when to when, and between which nodes."""
+    """A mover's call: by which thread, from when to when (0: it was under way), and between which nodes."""
 
     thread: int
     begin_ns: int
@@ -330,8 +330,8 @@ class WrongWord:
     """A word that did not hold what was stored there, found while pages moved.
 
     `page` is the base page's number in the memory and `offset` the byte's in it; `kind` is `stale`, `other-page`,
-    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none. `thread` is who
-    found it, or -1 where a process of a family did.
+    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none, or
+    where too many came after it (`is_call_forgotten`). `thread` is who found it, or -1 where a process of a family did.
     """
 
     pid: int
@@ -344,6 +344,7 @@ class WrongWord:
     found: int
     kind: str
     call: MoverCall | None
+    is_call_forgotten: bool = False
 
 
 @dataclass(frozen=True)

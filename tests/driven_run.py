@@ -160,6 +160,7 @@ def wrong_word(**changed: Any) -> dict[str, Any]:
         "expected": 9,
         "found": 8,
         "kind": "stale",
+        "forgotten": 0,
         "call": {
             "thread": 0,
             "begin_ns": GO_NS + 400 * MILLISECOND_NS,

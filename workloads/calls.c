@@ -85,12 +85,14 @@ static struct ways ways_of(const struct mover *mover, const struct request *requ
     return (struct ways){{from, from}, {to, to}, false};
 }
 
+/* The writer's side of a sequence lock: who reads `number` twice and finds it the same has read what belongs to it. */
 static struct call *keep_call(struct mover *mover, const struct request *request, const struct ways *ways)
 {
     uint64_t number = mover->calls + 1;
-    struct call *call = &mover->calls_kept[number % KEPT_CALLS];
+    struct call *call = &mover->calls_kept[(uint32_t)number % mover->kept_count];
 
-    atomic_store_explicit(&call->number, 0, memory_order_release);
+    atomic_store_explicit(&call->number, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
     atomic_store_explicit(&call->end_ns, 0, memory_order_relaxed);
     for (unsigned odd = 0; odd < 2; odd++) {
         atomic_store_explicit(&call->from[odd], ways->from[odd], memory_order_relaxed);
@@ -104,24 +106,31 @@ static struct call *keep_call(struct mover *mover, const struct request *request
     return call;
 }
 
-bool mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy)
+static enum call_known copy_call(const struct mover *mover, uint32_t number, bool odd, struct call_copy *copy)
 {
-    uint32_t number;
-    const struct call *call;
-    size_t unit;
-    bool odd;
+    const struct call *call = &mover->calls_kept[number % mover->kept_count];
+    uint64_t begun = atomic_load_explicit(&call->number, memory_order_acquire);
 
-    if (!mover->base || address < mover->base || unit_of(mover, address) >= mover->unit_count)
-        return false;
+    copy->begin_ns = atomic_load_explicit(&call->begin_ns, memory_order_relaxed);
+    copy->end_ns = atomic_load_explicit(&call->end_ns, memory_order_relaxed);
+    copy->from = atomic_load_explicit(&call->from[odd], memory_order_relaxed);
+    copy->to = atomic_load_explicit(&call->to[odd], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if ((uint32_t)begun != number || atomic_load_explicit(&call->number, memory_order_relaxed) != begun)
+        return CALL_FORGOTTEN;
+    return CALL_KEPT;
+}
+
+enum call_known mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy)
+{
+    size_t unit;
+    uint32_t number;
+
+    if (!mover->kept_count || !mover->base || address < mover->base || unit_of(mover, address) >= mover->unit_count)
+        return CALL_NONE;
     unit = unit_of(mover, address);
-    odd = is_odd(mover, unit);
     number = atomic_load_explicit(&mover->last_call[unit], memory_order_relaxed);
-    call = &mover->calls_kept[number % KEPT_CALLS];
-    if (!number || (uint32_t)atomic_load(&call->number) != number)
-        return false;
-    *copy = (struct call_copy){
-        .begin_ns = call->begin_ns, .end_ns = call->end_ns, .from = call->from[odd], .to = call->to[odd]};
-    return (uint32_t)atomic_load(&call->number) == number;
+    return number ? copy_call(mover, number, is_odd(mover, unit), copy) : CALL_NONE;
 }
 
 long mover_call(struct mover *mover, const struct request *request)
@@ -133,7 +142,7 @@ long mover_call(struct mover *mover, const struct request *request)
     uint64_t begin_ns, end_ns;
     long result;
 
-    if (mover->drive->victim_count || mover->thread->process->workload->has_family)
+    if (mover->kept_count)
         call = keep_call(mover, request, &ways);
     stale_save(&stale, mover, *request->addresses);
     begin_ns = monotonic_ns();

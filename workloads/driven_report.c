@@ -126,10 +126,11 @@ static void print_victim(const struct thread *thread)
     line_end(&line);
 }
 
-/* The last call that covered a page, as it was kept when the word was found wrong; null: none, or too long ago. */
+/* The last call that covered a page, as it was kept when the word was found wrong; null: none, or forgotten. */
 static void line_call(struct line *line, const struct wrong_word *wrong)
 {
-    if (!wrong->has_call) {
+    line_number(line, "forgotten", wrong->call_known == CALL_FORGOTTEN);
+    if (wrong->call_known != CALL_KEPT) {
         fputs(",\"call\":null", line->stream);
         return;
     }

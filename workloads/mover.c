@@ -54,8 +54,13 @@ void mover_init(struct mover *mover, struct drive *drive, struct thread *thread)
     mover->batch = drive->driver->reach == REACH_PROCESS ? mover->unit_count : drive->options->batch;
     mover->directions = runner_memory(workload, (nodes * nodes + 1) * sizeof(*mover->directions));
     mover->mixed = &mover->directions[nodes * nodes];
-    mover->calls_kept = runner_memory(workload, KEPT_CALLS * sizeof(*mover->calls_kept));
-    mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
+    if (drive->victim_count || workload->has_family) {
+        mover->kept_count = KEPT_PASSES * ((mover->unit_count + mover->batch - 1) / mover->batch);
+        if (mover->kept_count < LEAST_KEPT_CALLS)
+            mover->kept_count = LEAST_KEPT_CALLS;
+        mover->calls_kept = runner_memory(workload, mover->kept_count * sizeof(*mover->calls_kept));
+        mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
+    }
     mover->random = thread->process->options.seed + thread->role_number * 0x9e3779b97f4a7c15 + 1;
 }
 
@@ -107,6 +112,10 @@ void mover_prepare(struct mover *mover)
     for (size_t unit = 0; unit < count; unit++) /* the lists are resident before GO */
         mover->status[unit] = mover->again_nodes[unit] = UNSET;
     memset(mover->again, 0xff, count * sizeof(*mover->again));
+    if (mover->kept_count) {
+        memset(mover->calls_kept, 0, mover->kept_count * sizeof(*mover->calls_kept));
+        memset(mover->last_call, 0, count * sizeof(*mover->last_call));
+    }
     if (drive->driver->reach == REACH_PAGES)
         prepare_unanswered(&mover->unanswered, mover->batch);
     find_units(mover);

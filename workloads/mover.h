@@ -6,7 +6,8 @@
 #include "errors.h"
 #include "histogram.h"
 
-enum { KEPT_CALLS = 4096 };
+/* Calls are kept of two passes, and of this many at least: retries come on top of a pass. */
+enum { KEPT_PASSES = 2, LEAST_KEPT_CALLS = 4096 };
 
 /* From the node before to the node asked for. */
 struct direction {
@@ -56,6 +57,7 @@ struct mover {
     short *known;                /* by unit: the node it is on, or -1 */
     _Atomic uint32_t *last_call; /* by unit, where there are victims; in shared memory */
     struct call *calls_kept;
+    size_t kept_count; /* 0: there is nobody who would ask for them */
 
     uint64_t passes;
     uint64_t calls;
@@ -84,7 +86,7 @@ void mover_prepare(struct mover *mover);
 /* By its thread: all its passes. */
 void mover_run(struct mover *mover);
 
-/* The last call that covered an address; false: none is known. */
-bool mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy);
+/* The last call that covered an address; CALL_KEPT: it is in `copy`. */
+enum call_known mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy);
 
 #endif

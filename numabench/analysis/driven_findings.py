@@ -140,8 +140,10 @@ def lost_write(trial: Trial) -> Finding:
 def _call(trial: Trial, word: WrongWord) -> str:
     call = word.call
     if call is None:
-        return "no call had moved the page"
+        return "its last move is not known any more" if word.is_call_forgotten else "no call had moved the page"
     when = f"from {_since_go(trial, call.begin_ns)} to {_since_go(trial, call.end_ns)}{_under_way(word, call)}"
+    if not call.end_ns:
+        when = f"since {_since_go(trial, call.begin_ns)}, under way at that moment"
     return f"its last move was by thread {call.thread}, node {call.source} to {call.target}, {when}"
 
 

@@ -195,7 +195,7 @@ def _meanwhile(trial: Trial, access: LongAccess) -> str:
     """Whether a call was under way. Where calls were not recorded: whether movers were still at work."""
     call = access.call
     if call is not None:
-        if call.begin_ns <= access.t_ns and access.t_ns - access.ns <= call.end_ns:
+        if call.begin_ns <= access.t_ns and (not call.end_ns or access.t_ns - access.ns <= call.end_ns):
             return f"while mover {call.thread} moved it from node {call.source} to {call.target}"
         return "and no call was moving it"
     if not trial.movers or trial.clock.go_ns is None:

@@ -118,6 +118,7 @@ def read_wrong_word(row: Fields) -> WrongWord:
         found=row.count("found"),
         kind=row.text("kind"),
         call=_read_call(row),
+        is_call_forgotten=row.count("forgotten", 0) != 0,
     )
 
 

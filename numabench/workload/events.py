@@ -49,7 +49,7 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
         "longest": ACCESSES,
     },
     "wrong": {
-        **dict.fromkeys(("pid", "t_ns", "addr", "page", "offset"), int),
+        **dict.fromkeys(("pid", "t_ns", "addr", "page", "offset", "forgotten"), int),
         "thread": range(-1, 1 << 31),
         # Any word may be found, where memory is damaged.
         **dict.fromkeys(("expected", "found"), range(1 << 64)),

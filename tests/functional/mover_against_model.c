@@ -125,6 +125,37 @@ static void print_truth(size_t units, unsigned nodes)
     line_end(&line);
 }
 
+static void line_numbers(struct line *line, const char *key, const long *numbers, size_t count)
+{
+    fprintf(line->stream, ",\"%s\":[", key);
+    for (size_t i = 0; i < count; i++)
+        fprintf(line->stream, "%s%ld", i ? "," : "", numbers[i]);
+    fputc(']', line->stream);
+}
+
+/* What is known of the last call of each unit; `own`: it began and ended within the run. */
+static void print_last_calls(const struct mover *mover, size_t units)
+{
+    static long known[MAX_UNITS], from[MAX_UNITS], to[MAX_UNITS], own[MAX_UNITS];
+    uint64_t go_ns = mover->thread->process->go_ns;
+    struct line line;
+
+    for (size_t unit = 0; unit < units; unit++) {
+        struct call_copy copy = {0};
+
+        known[unit] = mover_last_call(mover, memory + unit * UNIT_BYTES, &copy);
+        from[unit] = copy.from;
+        to[unit] = copy.to;
+        own[unit] = copy.begin_ns >= go_ns && copy.end_ns >= copy.begin_ns;
+    }
+    line_begin(&line, "last_calls");
+    line_numbers(&line, "known", known, units);
+    line_numbers(&line, "from", from, units);
+    line_numbers(&line, "to", to, units);
+    line_numbers(&line, "own", own, units);
+    line_end(&line);
+}
+
 static void add_what(const char *word, struct process *process)
 {
     const char *colon = strchr(word, ':');
@@ -203,5 +234,6 @@ int main(int argc, char **argv)
     mover_run(&mover);
     print_drive_results(&process);
     print_truth(units, nodes);
+    print_last_calls(&mover, units);
     return 0;
 }

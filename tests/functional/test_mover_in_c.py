@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(program)
 
 
-def run(
+def lines(
     program: str,
     *what: str,
     units: int = 16,
@@ -40,15 +40,17 @@ def run(
     nodes: int = 2,
     passes: int = 1,
     retries: int = 0,
-) -> tuple[Event, Event]:
-    """The mover's line and the model's."""
+) -> dict[str, Event]:
+    """The line of each event: the mover's, and the model's `truth` and `last_calls`."""
     words = [str(word) for word in (units, batch, order, nodes, passes, retries, *what)]
-    lines = [
-        json.loads(line) for line in process.run([program, *words], timeout_s=60).check("moving").stdout.splitlines()
-    ]
-    (mover,) = [line for line in lines if line["event"] == "mover"]
-    (truth,) = [line for line in lines if line["event"] == "truth"]
-    return mover, truth
+    ended = process.run([program, *words], timeout_s=60).check("moving")
+    return {line["event"]: line for line in map(json.loads, ended.stdout.splitlines())}
+
+
+def run(program: str, *what: str, **how: Any) -> tuple[Event, Event]:
+    """The mover's line and the model's."""
+    told = lines(program, *what, **how)
+    return told["mover"], told["truth"]
 
 
 def directions(mover: Event) -> list[list[int]]:
@@ -119,3 +121,30 @@ def test_where_nothing_is_left_open_nothing_is_asked_for_again(model: str) -> No
     mover, _ = run(model, "shared:3", "absent:15")
     assert mover["status"] == {"EACCES": 1, "ENOENT": 1, "unset": 0}
     assert (mover["positive"], mover["asked_again"], mover["query_ns"]) == (0, 0, 0)
+
+
+NONE, KEPT, FORGOTTEN = range(3)
+
+
+def test_the_last_call_of_each_page_is_known_also_after_many_calls(model: str) -> None:
+    last = lines(model, "kept", units=5000, batch=1, passes=2)["last_calls"]
+    assert (set(last["known"]), set(last["own"])) == ({KEPT}, {1})
+    assert (set(last["from"]), set(last["to"])) == ({1}, {0})
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_of_the_interleaved_order_each_page_knows_its_own_way(model: str, batch: int) -> None:
+    last = lines(model, "kept", batch=batch, order="interleaved", nodes=3, passes=1)["last_calls"]
+    assert set(last["known"]) == {KEPT}
+    assert (last["from"], last["to"]) == ([0, 1] * 8, [1, 2] * 8)
+
+
+def test_a_call_that_came_too_long_ago_is_forgotten_and_not_none(model: str) -> None:
+    pinned = [f"pinned:{unit}" for unit in range(10, 16)]
+    last = lines(model, "kept", *pinned, batch=1, retries=1000)["last_calls"]
+    assert last["known"] == [FORGOTTEN] * 10 + [KEPT] * 6
+
+
+def test_without_victims_no_call_is_kept_and_before_a_call_there_is_none(model: str) -> None:
+    assert set(lines(model)["last_calls"]["known"]) == {NONE}
+    assert set(lines(model, "kept", "stopped")["last_calls"]["known"]) == {NONE}

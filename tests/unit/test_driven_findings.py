@@ -121,6 +121,16 @@ def test_a_lost_write_during_a_call_says_so_and_one_without_a_call_too(tmp_path:
     assert finding(run, "lost-write").cause.endswith("no call had moved the page")
 
 
+def test_a_lost_write_in_a_call_that_was_not_over_and_after_a_forgotten_one(tmp_path: Path) -> None:
+    word = driven_run.wrong_word()
+    word["call"]["end_ns"] = 0
+    told = finding(driven(tmp_path, wrong_words=[word]), "lost-write").cause
+    assert told.endswith("by thread 0, node 0 to 1, since 0.400000 s, under way at that moment")
+    word = driven_run.wrong_word(call=None, forgotten=1)
+    told = finding(driven(tmp_path / "other", wrong_words=[word]), "lost-write").cause
+    assert told.endswith("its last move is not known any more")
+
+
 @pytest.mark.parametrize(("driver", "found"), [("move_pages", ["balancing-on"]), ("null", ["balancing-on"])])
 def test_balancing_beside_another_driver_biases_it(tmp_path: Path, driver: str, found: list[str]) -> None:
     record = driven_run.run_record(driver)

@@ -84,15 +84,16 @@ def test_calls_that_went_several_ways_have_a_row_and_no_rate(tmp_path: Path) -> 
         (None, "while movers were at work"),
         ((0, 490, 505, 0, 1), "while mover 0 moved it from node 0 to 1"),
         ((0, 100, 200, 0, 1), "and no call was moving it"),
+        ((0, 490, None, 0, 1), "while mover 0 moved it from node 0 to 1"),
     ],
 )
 def test_the_longest_accesses_come_with_their_time_and_with_the_call_under_way(
-    tmp_path: Path, call: tuple[int, ...] | None, told: str
+    tmp_path: Path, call: tuple[int | None, ...] | None, told: str
 ) -> None:
     longest = driven_run.victim()["longest"][0]
     if call is not None:
-        begin_ns, end_ns = (driven_run.GO_NS + ms * driven_run.MILLISECOND_NS for ms in call[1:3])
-        longest["call"] = {"thread": 0, "begin_ns": begin_ns, "end_ns": end_ns, "from": 0, "to": 1}
+        begin_ns, end_ns = (ms and driven_run.GO_NS + ms * driven_run.MILLISECOND_NS for ms in call[1:3])
+        longest["call"] = {"thread": 0, "begin_ns": begin_ns, "end_ns": end_ns or 0, "from": 0, "to": 1}
     text = render(driven(tmp_path, victims=[driven_run.victim(longest=[longest])]))
     assert line_of(text, "longest").split(None, 1)[1] == f"30 ms, 500 ms after GO: page 12 written, {told}"
 
