@@ -81,7 +81,9 @@ def test_victims_find_what_they_stored_and_every_byte_is_right(
     assert (status, told) == (0, "")
     assert [(check["bytes"], check["wrong"]) for check in of(lines, "check")] == [(PAGES * PAGE, 0)]
     for victim in of(lines, "victim"):
-        assert victim["checked"] == victim["accesses"]
+        # Of a write the line before is compared, too, but for the first one to a page.
+        compared = victim["accesses"] * (2 if access == "write" else 1)
+        assert compared - PAGES <= victim["checked"] <= compared
         assert sum(counted for _, counted in victim["latency"]["counts"]) == victim["accesses"]
         longest = [access["ns"] for access in victim["longest"]]
         assert longest == sorted(longest, reverse=True)
