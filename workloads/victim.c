@@ -2,6 +2,7 @@
 #include "victim.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "monotonic.h"
@@ -47,6 +48,8 @@ void victim_prepare(struct victim *victim)
 {
     for (size_t page = 0; page < victim->drive->memory.pages; page++)
         victim->visits[page] = 0;
+    memset(&victim->latency, 0, sizeof(victim->latency));
+    memset(victim->longest, 0, sizeof(victim->longest));
     victim->clock_ns = clock_cost_ns();
 }
 
@@ -155,23 +158,23 @@ void victim_run(struct victim *victim)
     size_t pages = victim->drive->memory.pages;
     bool is_random = options->victim_pattern == PATTERN_RANDOM, is_write = options->victim_access == ACCESS_WRITE;
     uint64_t to_do = accesses_to_do(victim), switches = involuntary_switches();
-    uint64_t last_ns = monotonic_ns();
+    uint64_t end_ns = monotonic_ns();
     size_t next = pages / victim->drive->victim_count * victim->number;
 
     /* Once at least: movers may be done before it runs. */
     while (victim->accesses < to_do && (!victim->accesses || !is_stopping(thread->process))) {
         size_t page = is_random ? random_page(victim) : next;
-        uint64_t now_ns;
+        uint64_t begin_ns;
 
         next = next + 1 == pages ? 0 : next + 1;
+        begin_ns = monotonic_ns();
         access_page(victim, page, is_write, options->is_verifying);
-        now_ns = monotonic_ns();
-        histogram_add(&victim->latency, now_ns - last_ns);
-        keep_longest(victim, &(struct access_time){.end_ns = now_ns, .ns = now_ns - last_ns, .page = page});
-        last_ns = now_ns;
+        end_ns = monotonic_ns();
+        histogram_add(&victim->latency, end_ns - begin_ns);
+        keep_longest(victim, &(struct access_time){.end_ns = end_ns, .ns = end_ns - begin_ns, .page = page});
         victim->accesses++;
         atomic_store_explicit(&thread->stored_bytes, victim->accesses * LINE_BYTES, memory_order_relaxed);
     }
     victim->preempted = involuntary_switches() - switches;
-    victim->elapsed_ns = last_ns - thread->process->go_ns;
+    victim->elapsed_ns = end_ns - thread->process->go_ns;
 }

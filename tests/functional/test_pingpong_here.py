@@ -123,6 +123,14 @@ def test_threads_are_movers_first_and_say_so(program: Callable[..., str]) -> Non
     assert [thread["cpus"] for thread in threads] == [str(CPUS[0]), str(CPUS[0]), str(CPUS[1 % len(CPUS)])]
 
 
+@pytest.mark.parametrize("pattern", ["sequential", "random"])
+def test_an_access_has_none_of_the_notes_that_are_made_of_it(program: Callable[..., str], pattern: str) -> None:
+    _, lines, _ = run(program(), *UNTIL_ASKED, "--victim-pattern", pattern, "--duration-ms", "50")
+    for victim in of(lines, "victim"):
+        # One of the two readings of the clock is outside of the access at least.
+        assert victim["latency"]["sum"] + victim["accesses"] * victim["clock_ns"] // 2 <= victim["elapsed_ns"]
+
+
 @pytest.mark.parametrize("movers", [1, 2])
 def test_movers_make_way_for_a_victim(program: Callable[..., str], movers: int) -> None:
     words = ("--threads", str(movers), "--victims", "1", "--victim-on", "all", "--duration-ms", "20", "--loops", "0")

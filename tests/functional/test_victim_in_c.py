@@ -33,7 +33,8 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(program: str, steps: list[str], *, pages: int = 1, victims: int = 1) -> tuple[list[Event], Event]:
     """The wrong words, and what was counted."""
     ended = process.run([program, str(pages), str(victims)], stdin_text="\n".join(steps), timeout_s=60)
-    *wrong, end = map(json.loads, ended.check("visiting").stdout.splitlines())
+    prepared, *wrong, end = map(json.loads, ended.check("visiting").stdout.splitlines())
+    assert prepared["resident"] == prepared["pages"] > 1, "the first access would fault on the victim's notes"
     return wrong, end
 
 
