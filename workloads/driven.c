@@ -1,15 +1,14 @@
 #define _GNU_SOURCE
 #include "driven.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <numaif.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "buffer.h"
 #include "driven_report.h"
 #include "integrity.h"
+#include "interleave.h"
 #include "lines.h"
 #include "mover.h"
 #include "obstacles.h"
@@ -267,25 +266,6 @@ static void map_memory(struct process *process)
     }
 }
 
-/* Of the interleaved order: odd units begin one node further. */
-static void place_odd_units(const struct drive *drive)
-{
-    const struct memory *memory = &drive->memory;
-    int node = drive->topology->ids[drive_ring(drive, 1)];
-
-    for (size_t unit = 1; unit < memory->bytes / memory->unit_bytes; unit += 2) {
-        void *address = memory_page(memory, unit * (memory->unit_bytes / memory->page_bytes));
-        int status = INT_MIN;
-        long result = move_pages(0, 1, &address, &node, &status, MPOL_MF_MOVE);
-
-        if (result || status != node)
-            fail("a page cannot be put on node %d to begin with: %s", node,
-                 strerror(result < 0                        ? errno
-                          : status < 0 && status != INT_MIN ? -status
-                                                            : EBUSY));
-    }
-}
-
 static void touch_memory(struct process *process)
 {
     struct drive *drive = process->drive;
@@ -298,7 +278,7 @@ static void touch_memory(struct process *process)
     for (unsigned i = 0; i < process->slice_count; i++)
         stamp_fill(process->slices[i].address, memory->slice_bytes, i * (memory->slice_bytes / LINE_BYTES));
     if (drive->options->order == ORDER_INTERLEAVED && drive->target_count > 1)
-        place_odd_units(drive);
+        interleave_units(drive);
     seen = pages_verify(drive->options, memory);
     must_place_self(&process->main_runs_at);
     if (drive->options->pages != PAGES_BASE)

@@ -2,7 +2,8 @@
  *
  *     mover UNITS BATCH ORDER NODES PASSES RETRIES WHAT...
  *
- * WHAT: pinned:N, shared:N, absent:N, where N is a unit; obstacles:N, the first N units; stopped; kept. Prints the
+ * WHAT: pinned:N, busy:N (for three tries), shared:N, absent:N, where N is a unit; obstacles:N, the first N units;
+ * stopped; kept; place, which only has units put where they begin in the interleaved order. Prints the
  * lines of the workload, and of the model `truth`: moves by direction, and the node of each unit at the end.
  */
 #include <errno.h>
@@ -11,6 +12,7 @@
 
 #include "calls.h"
 #include "driven_report.h"
+#include "interleave.h"
 #include "monotonic.h"
 #include "mover.h"
 
@@ -19,7 +21,9 @@ enum { PINNED = 1, SHARED = 2, ABSENT_PAGE = 4 };
 
 static char *memory;
 static int node_of[MAX_UNITS];
-static unsigned kinds[MAX_UNITS];
+static unsigned kinds[MAX_UNITS], busy[MAX_UNITS];
+static unsigned long calls;
+static bool is_placing;
 static unsigned long moved[MAX_NODES][MAX_NODES];
 
 static size_t number_of(const void *address)
@@ -33,7 +37,8 @@ static long move_queued(size_t *queue, size_t *count, int node)
     long failed = 0;
 
     for (size_t i = 0; i < *count; i++) {
-        if (kinds[queue[i]] & PINNED) {
+        if (kinds[queue[i]] & PINNED || busy[queue[i]]) {
+            busy[queue[i]] -= busy[queue[i]] > 0;
             failed++;
             continue;
         }
@@ -80,6 +85,7 @@ long move_pages(int pid, unsigned long count, void **pages, const int *nodes, in
     long error;
 
     (void)pid, (void)flags;
+    calls++;
     for (i = 0; !nodes && i < count; i++)
         status[i] = kinds[number_of(pages[i])] & ABSENT_PAGE ? -ENOENT : node_of[number_of(pages[i])];
     for (i = 0; nodes && i < count; i++) {
@@ -118,7 +124,7 @@ static void print_truth(size_t units, unsigned nodes)
                 fprintf(line.stream, "%s[%u,%u,%lu]", comma, from, to, moved[from][to]);
                 comma = ",";
             }
-    fputs("],\"nodes\":[", line.stream);
+    fprintf(line.stream, "],\"calls\":%lu,\"nodes\":[", calls);
     for (size_t unit = 0; unit < units; unit++)
         fprintf(line.stream, "%s%d", unit ? "," : "", node_of[unit]);
     fputc(']', line.stream);
@@ -163,6 +169,10 @@ static void add_what(const char *word, struct process *process)
 
     if (strncmp(word, "pinned", 6) == 0)
         kinds[number] |= PINNED;
+    else if (strncmp(word, "busy", 4) == 0)
+        busy[number] = 3;
+    else if (strcmp(word, "place") == 0)
+        is_placing = true;
     else if (strncmp(word, "shared", 6) == 0)
         kinds[number] |= SHARED;
     else if (strncmp(word, "absent", 6) == 0)
@@ -225,6 +235,11 @@ int main(int argc, char **argv)
                                    .pages = units,
                                    .slice_pages = units};
     thread = (struct thread){.process = &process, .role = "mover", .mover = &mover, .slice = &slice};
+    if (is_placing) {
+        interleave_units(&drive);
+        print_truth(units, nodes);
+        return 0;
+    }
     mover_init(&mover, &drive, &thread);
     units += drive.obstacle_pages;
     for (size_t i = 0; i < units; i++)

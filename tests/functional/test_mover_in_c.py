@@ -148,3 +148,26 @@ def test_a_call_that_came_too_long_ago_is_forgotten_and_not_none(model: str) -> 
 def test_without_victims_no_call_is_kept_and_before_a_call_there_is_none(model: str) -> None:
     assert set(lines(model)["last_calls"]["known"]) == {NONE}
     assert set(lines(model, "kept", "stopped")["last_calls"]["known"]) == {NONE}
+
+
+def place(program: str, *what: str, units: int = 1500) -> tuple[int, Event]:
+    """How placing the units of the interleaved order ended, and its last line."""
+    ended = process.run([program, str(units), "1", "interleaved", "2", "1", "0", "place", *what], timeout_s=60)
+    return ended.exit_status, json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("what", [(), ("busy:5", "busy:1025", "busy:1499")])
+def test_odd_pages_are_put_on_their_node_many_a_call_and_again_where_they_were_busy(
+    model: str, what: tuple[str, ...]
+) -> None:
+    status, truth = place(model, *what)
+    assert (status, truth["nodes"]) == (0, [0, 1] * 750)
+    # A call that moves and one that asks, for each 512 of 750 pages; three more of each where some were busy.
+    assert truth["calls"] == (4 if not what else 16)
+
+
+@pytest.mark.parametrize(("what", "told"), [("pinned:7", "Device or resource busy"), ("shared:7", "Permission denied")])
+def test_odd_pages_that_stay_end_the_run_with_the_kernels_reason(model: str, what: str, told: str) -> None:
+    status, error = place(model, what)
+    assert (status, error["code"]) == (1, "failed")
+    assert error["message"] == f"of the odd units 1 cannot be put on node 1 to begin with: {told}"
