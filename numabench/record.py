@@ -471,8 +471,8 @@ class Trial:
 
     `knobs` are the values in force at its end, by full name; empty where they were not recorded.
 
-    `movers` and `victims` are of a driven workload; `unit_bytes` is the page that its movers count in, and `unit_pages`
-    how many base pages that is.
+    `movers` and `victims` are of a driven workload, `flags` those that its driver moved with; `unit_bytes` is the page
+    that its movers count in, and `unit_pages` how many base pages that is.
     """
 
     index: int
@@ -499,6 +499,7 @@ class Trial:
     wrong_words: tuple[WrongWord, ...] = ()
     family: Family | None = None
     units: UnitCheck | None = None
+    flags: tuple[str, ...] = ()
     unit_bytes: int | None = None
     unit_pages: int | None = None
 

@@ -177,6 +177,8 @@ static void settle(struct process *process)
             pages_require_reserved(&drive->topology->nodes[drive_ring(drive, step)], drive->memory.bytes,
                                    drive->memory.unit_bytes);
     drive->driver->require(drive);
+    if (drive->options->driver == DRIVER_MIGRATE_PAGES)
+        process->options.driven.flags = may_move_all() ? FLAG_MOVE_ALL : FLAG_MOVE;
 }
 
 /* Of driver autonuma victims may use all CPUs of their node; elsewhere each thread has one. */

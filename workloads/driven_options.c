@@ -202,6 +202,8 @@ static void check_flags(const struct driven_options *options)
         fail_usage("--flags strict is for --driver mbind: %s has no such flag", driver_name(options->driver));
     if (options->flags & FLAG_MOVE_ALL && options->driver == DRIVER_CPUSET)
         fail_usage("--flags move_all is not for --driver cpuset, which has no flags");
+    if (options->flags & FLAG_MOVE_ALL && options->driver == DRIVER_MIGRATE_PAGES)
+        fail_usage("--flags move_all is not for --driver migrate_pages, which has no flags: CAP_SYS_NICE decides");
     if (!(options->flags & (FLAG_MOVE | FLAG_MOVE_ALL)))
         fail_usage("--flags needs move or move_all: without them nothing moves");
 }

@@ -90,6 +90,12 @@ static void require_move_pages(const struct drive *drive)
         fail_refused("move_pages", error);
 }
 
+/* Of no page: what is looked at is CAP_SYS_NICE alone, as migrate_pages(2) does (mm/mempolicy.c). */
+bool may_move_all(void)
+{
+    return move_pages(0, 0, NULL, NULL, NULL, MPOL_MF_MOVE_ALL) == 0;
+}
+
 static long move_by_mbind(const struct request *request)
 {
     const struct bitmask *mask = mask_of(request, request->to);

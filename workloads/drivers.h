@@ -39,6 +39,8 @@ struct driver {
 };
 
 const struct driver *find_driver(enum driver_id id);
+/* Whether the kernel lets the caller move pages that other processes map, too. */
+bool may_move_all(void);
 /* Where the addresses are, into `status`: 0 or -errno. */
 int query_pages(pid_t pid, void **addresses, size_t count, int *status);
 

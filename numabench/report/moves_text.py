@@ -25,12 +25,12 @@ _LABEL = 30
 _SHOWN_ACCESSES = 5
 
 
-def driver_words(plan: Plan) -> str:
-    """The driver, its movers, and what they do, in words."""
-    mover = plan.mover
+def driver_words(run: Run) -> str:
+    """The driver, its movers, and what they do, in words. Of migrate_pages only a trial knows what it moves."""
+    plan, mover = run.planned, run.planned.mover
     if mover is None or plan.driver == AUTONUMA:
         return plan.driver
-    flags = "" if plan.driver == NULL else " ".join(flag.upper() for flag in mover.flags)
+    flags = "" if plan.driver == NULL else " ".join(flag.upper() for flag in _flags(run))
     inside = "inside the workload" if mover.mover == "inside" else "outside, in a process of their own"
     count = f"{plan.threads} mover{'s' * (plan.threads != 1)}"
     words = [f"{plan.driver} with {flags}" if flags else plan.driver, f"{count} {inside}, on {_place(mover.mover_on)}"]
@@ -39,6 +39,11 @@ def driver_words(plan: Plan) -> str:
     words.append(mover.route)
     words.append(f"at most {mover.retries} retr{'y' if mover.retries == 1 else 'ies'} a pass")
     return ", ".join(words)
+
+
+def _flags(run: Run) -> tuple[str, ...]:
+    planned = () if run.planned.mover is None else run.planned.mover.flags
+    return next((trial.flags for trial in run.trials if trial.flags), planned)
 
 
 def _place(on: str) -> str:

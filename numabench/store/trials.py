@@ -86,6 +86,7 @@ def read_trial(directory: Path, nodes: int) -> Trial:
         wrong_words=tuple(read_wrong_word(row) for row in trial.rows("wrong_words")),
         family=None if family is None else read_family(family),
         units=None if units is None else read_units(units),
+        flags=tuple(trial.object("workload").object("driver").texts("flags")),
         unit_bytes=unit_bytes,
         unit_pages=unit_pages,
     )

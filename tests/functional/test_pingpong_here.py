@@ -218,6 +218,7 @@ def test_a_flipped_bit_fails_the_run_also_when_victims_do_not_verify(program: Ca
     [
         (["--driver", "numad"], "--driver 'numad' is none of autonuma, move_pages, mbind, migrate_pages"),
         (["--flags", "strict"], "--flags strict is for --driver mbind: null has no such flag"),
+        (["--driver", "migrate_pages", "--flags", "move_all"], "--flags move_all is not for --driver migrate_pages"),
         (["--flags", "move,often"], "--flags 'often' is none of move, move_all, strict"),
         (["--driver", "mbind", "--flags", "strict"], "--flags needs move or move_all"),
         (["--driver", "mbind", "--mover", "outside"], "--mover outside is for move_pages and migrate_pages"),

@@ -36,14 +36,19 @@ exit $status
 
 
 def drive(
-    guest: Guest, *options: str, setup: str = "", ready: str = "", status: int = 0
+    guest: Guest, *options: str, setup: str = "", ready: str = "", wrapper: str = "", status: int = 0
 ) -> tuple[list[dict[str, Any]], int, str]:
     """The lines of the run, pages that vmstat counted as migrated meanwhile, and numa_maps at its stop.
 
-    `setup` is done before it starts, `ready` once its memory is touched.
+    `setup` is done before it starts, `ready` once its memory is touched; `wrapper` is the command that
+    executes it.
     """
     words = ("--size", str(PAGES * 4096), "--loops", str(LOOPS), "--threads", "1", "--interval-ms", "60000", *options)
-    script = SCRIPT % {"setup": setup, "ready": ready, "program": " ".join([str(build.build("pingpong")), *words])}
+    script = SCRIPT % {
+        "setup": setup,
+        "ready": ready,
+        "program": wrapper + " ".join([str(build.build("pingpong")), *words]),
+    }
     ended = guest.run(["sh", "-c", script], timeout_s=180)
     assert ended.exit_status == status, ended.stdout + ended.stderr
     printed, _, kernel = ended.stdout.partition("migrated ")
@@ -97,6 +102,12 @@ def test_migrate_pages_moves_the_whole_process_and_so_more(guest_2n: Guest, side
     assert mover["confirmed"] == LOOPS * PAGES
     assert migrated > mover["confirmed"]
     assert pages_by_node(lines, maps) == {"1": PAGES}
+
+
+@pytest.mark.parametrize(("wrapper", "flags"), [("", ["move_all"]), ("setpriv --bounding-set=-sys_nice ", ["move"])])
+def test_migrate_pages_tells_what_its_capability_makes_of_it(guest_2n: Guest, wrapper: str, flags: list[str]) -> None:
+    lines, _, _ = drive(guest_2n, "--driver", "migrate_pages", wrapper=wrapper)
+    assert of(lines, "start")[0]["driver"]["flags"] == flags
 
 
 def test_cpuset_moves_memory_to_the_nodes_that_are_written(guest_2n: Guest) -> None:

@@ -53,6 +53,13 @@ def test_counts_statuses_and_calls_are_told(tmp_path: Path) -> None:
     )
 
 
+def test_the_flags_are_those_that_the_driver_moved_with(tmp_path: Path) -> None:
+    start = driven_run.trial_record()["workload"]
+    start["driver"] |= {"name": "migrate_pages", "flags": ["move_all"]}
+    text = plain(render(driven(tmp_path, driven_run.run_record("migrate_pages"), workload=start)))
+    assert "migrate_pages with MOVE_ALL, " in text
+
+
 def test_the_rate_is_told_in_bytes_and_pages(tmp_path: Path) -> None:
     text = render(driven(tmp_path))
     assert line_of(text, "MB/s").split() == ["MB/s", "24.97"]
