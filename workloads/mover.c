@@ -55,9 +55,11 @@ void mover_init(struct mover *mover, struct drive *drive, struct thread *thread)
     mover->directions = runner_memory(workload, (nodes * nodes + 1) * sizeof(*mover->directions));
     mover->mixed = &mover->directions[nodes * nodes];
     if (drive->victim_count || workload->has_family) {
-        mover->kept_count = KEPT_PASSES * ((mover->unit_count + mover->batch - 1) / mover->batch);
-        if (mover->kept_count < LEAST_KEPT_CALLS)
-            mover->kept_count = LEAST_KEPT_CALLS;
+        size_t calls = KEPT_PASSES * ((mover->unit_count + mover->batch - 1) / mover->batch);
+
+        mover->kept_count = calls < LEAST_KEPT_CALLS ? LEAST_KEPT_CALLS
+                            : calls < UINT32_MAX     ? (uint32_t)calls
+                                                     : UINT32_MAX;
         mover->calls_kept = runner_memory(workload, mover->kept_count * sizeof(*mover->calls_kept));
         mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
     }

@@ -24,8 +24,8 @@ struct call {
     _Atomic uint64_t number; /* from 1; 0 while it is written */
     _Atomic uint64_t begin_ns;
     _Atomic uint64_t end_ns; /* 0: not over */
-    _Atomic int from[2];     /* of even units, and of odd ones where the order is interleaved */
-    _Atomic int to[2];
+    _Atomic short from[2];   /* of even units, and of odd ones where the order is interleaved */
+    _Atomic short to[2];
 };
 
 /* Entries of a batch of which the call said nothing: who they are, where they stand in the batch, and the answers. */
@@ -57,7 +57,7 @@ struct mover {
     short *known;                /* by unit: the node it is on, or -1 */
     _Atomic uint32_t *last_call; /* by unit, where there are victims; in shared memory */
     struct call *calls_kept;
-    size_t kept_count; /* 0: there is nobody who would ask for them */
+    uint32_t kept_count; /* 0: there is nobody who would ask for them */
 
     uint64_t passes;
     uint64_t calls;
