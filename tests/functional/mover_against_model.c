@@ -219,7 +219,8 @@ int main(int argc, char **argv)
     drive.driver = find_driver(DRIVER_MOVE_PAGES);
     drive.options = &process.options.driven;
     drive.topology = &process.topology;
-    drive.mover_count = drive.movers_running = 1;
+    drive.mover_count = 1;
+    drive.movers_running = 1;
     drive.movers = &mover;
     for (int i = 7; i < argc; i++)
         add_what(argv[i], &process);
