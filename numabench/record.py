@@ -165,7 +165,7 @@ class MemorySlice:
 class WorkloadThread:
     """A thread of the workload; `index` counts over all processes and is its place in a sample's `cpu_nodes`.
 
-    `role` is `mover`, `victim`, or `worker`.
+    `role` is `mover`, `victim`, or `worker`; `cpus` those that it may use, in the kernel's list format.
     """
 
     index: int
@@ -174,6 +174,7 @@ class WorkloadThread:
     name: str
     policy: str
     role: str = WORKER
+    cpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,15 @@ class Direction:
 
 
 @dataclass(frozen=True)
+class MixedCalls:
+    """Calls whose pages went several ways at once, so that they are of no direction."""
+
+    calls: int
+    busy_ns: int
+    latency: Latency
+
+
+@dataclass(frozen=True)
 class MoverWork:
     """What one mover asked for and got, in units, and what its calls returned.
 
@@ -226,8 +236,9 @@ class MoverWork:
     their target; `already` those that were there before; `left` those that were not there after all retries. `retried`
     counts units asked for again. `status` has every status that was not the target's node, by errno's name, each time
     it was seen; `unset` where none came back and no query could tell. `positive` are calls that returned more than 0,
-    `asked_again` queries because the statuses were untouched. `elapsed_ns` is from GO to its last call; `query_ns`, in
-    queries of any kind, is a part of it that is not the driver's.
+    `asked_again` queries because statuses were untouched. `elapsed_ns` is from GO to its last call; `query_ns`, in
+    queries of any kind, is a part of it that is not the driver's. `directions` have all pages, but no calls that went
+    several ways at once: these are `mixed`.
     """
 
     pid: int
@@ -247,11 +258,30 @@ class MoverWork:
     elapsed_ns: int
     cpu_ns: int
     directions: tuple[Direction, ...]
+    mixed: MixedCalls | None = None
+
+    @property
+    def call_ns(self) -> int:
+        """The time in the driver's calls."""
+        mixed_ns = 0 if self.mixed is None else self.mixed.busy_ns
+        return mixed_ns + sum(direction.busy_ns for direction in self.directions)
+
+
+@dataclass(frozen=True)
+class UnitCheck:
+    """What became of the pages of the type asked for: how many of them were no single page any more at the end.
+
+    Where the kernel did not let them be looked at (`is_seen`), `split` are those whose ends are on two nodes.
+    """
+
+    units: int
+    split: int
+    is_seen: bool
 
 
 @dataclass(frozen=True)
 class MoverCall:
-    """A mover's call: by which thread, from when to when, and between which nodes."""
+    """A mover's call: by which thread, from when to when (0: it was under way), and between which nodes."""
 
     thread: int
     begin_ns: int
@@ -278,6 +308,7 @@ class LongAccess:
 class VictimWork:
     """What one victim's accesses took; `clock_ns`, what two readings of the clock cost, is in each of them.
 
+    `preempted` is how often another thread was put on its CPU while it had work, None where it was not counted;
     `longest` are the longest first; `checked` words were compared with what had been stored, and `wrong` differed.
     """
 
@@ -291,6 +322,7 @@ class VictimWork:
     longest: tuple[LongAccess, ...]
     checked: int
     wrong: int
+    preempted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -298,8 +330,9 @@ class WrongWord:
     """A word that did not hold what was stored there, found while pages moved.
 
     `page` is the base page's number in the memory and `offset` the byte's in it; `kind` is `stale`, `other-page`,
-    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none. `thread` is who
-    found it, or -1 where a process of a family did, or the last check in a line that no thread writes.
+    `garbage` or `zero`; `call` the last mover's call that covered the page, None where there was none, or where too
+    many came after it (`is_call_forgotten`). `thread` is who found it, or -1 where a process of a family did, or the
+    last check in a line that no thread writes.
     """
 
     pid: int
@@ -312,6 +345,7 @@ class WrongWord:
     found: int
     kind: str
     call: MoverCall | None
+    is_call_forgotten: bool = False
 
 
 @dataclass(frozen=True)
@@ -440,9 +474,8 @@ class Trial:
 
     `knobs` are the values in force at its end, by full name; empty where they were not recorded.
 
-    `movers` and `victims` are of a driven workload; `unit_bytes` is the page that its movers count in, and `unit_pages`
-    how many base pages that is. `pages_verified` is whether each was seen to be a page of the kind that was asked for;
-    None where base pages were.
+    `movers` and `victims` are of a driven workload, `flags` those that its driver moved with; `unit_bytes` is the page
+    that its movers count in, and `unit_pages` how many base pages that is.
     """
 
     index: int
@@ -468,9 +501,10 @@ class Trial:
     victims: tuple[VictimWork, ...] = ()
     wrong_words: tuple[WrongWord, ...] = ()
     family: Family | None = None
+    units: UnitCheck | None = None
+    flags: tuple[str, ...] = ()
     unit_bytes: int | None = None
     unit_pages: int | None = None
-    pages_verified: bool | None = None
 
     @property
     def counts(self) -> bool:

@@ -75,8 +75,18 @@ def mover(thread: int, **changed: Any) -> dict[str, Any]:
             direction(0, 1, SLICE_PAGES, 100 * MILLISECOND_NS),
             direction(1, 0, SLICE_PAGES, 50 * MILLISECOND_NS),
         ],
+        "mixed": None,
         **changed,
     }
+
+
+def interleaved() -> dict[str, Any]:
+    """A mover whose 8 calls of 100 ms each went both ways."""
+    ways = [
+        direction(source, 1 - source, SLICE_PAGES, 0, 0) | {"busy_ns": 0, "latency": histogram([])} for source in (0, 1)
+    ]
+    calls = {"calls": 8, "busy_ns": 800 * MILLISECOND_NS, "latency": histogram([100 * MILLISECOND_NS] * 8)}
+    return mover(0, directions=ways, mixed=calls)
 
 
 def movers() -> list[dict[str, Any]]:
@@ -107,6 +117,7 @@ def victim(thread: int = 2, **changed: Any) -> dict[str, Any]:
         "accesses": len(VICTIM_NS),
         "elapsed_ns": SECOND_NS,
         "cpu_ns": SECOND_NS,
+        "preempted": 3,
         "clock_ns": 40,
         "latency": histogram(VICTIM_NS),
         "longest": [
@@ -117,6 +128,24 @@ def victim(thread: int = 2, **changed: Any) -> dict[str, Any]:
         "wrong": 0,
         **changed,
     }
+
+
+def thread(number: int, role: str, cpus: str) -> dict[str, Any]:
+    return {
+        "pid": 77,
+        "tid": 78 + number,
+        "thread": number,
+        "name": f"pingpong-{role[0]}{number if role == 'mover' else number - 2}",
+        "policy": "default",
+        "role": role,
+        "cpus": cpus,
+    }
+
+
+def units(**changed: Any) -> dict[str, Any]:
+    """What was seen of 256 folios at the end: all are whole."""
+    seen = {"event": "pages", "edge": "end", "pid": 77, "pages": "64k", "units": 256, "split": 0, "verified": 1}
+    return seen | changed
 
 
 def wrong_word(**changed: Any) -> dict[str, Any]:
@@ -131,6 +160,7 @@ def wrong_word(**changed: Any) -> dict[str, Any]:
         "expected": 9,
         "found": 8,
         "kind": "stale",
+        "forgotten": 0,
         "call": {
             "thread": 0,
             "begin_ns": GO_NS + 400 * MILLISECOND_NS,
@@ -140,11 +170,6 @@ def wrong_word(**changed: Any) -> dict[str, Any]:
         },
         **changed,
     }
-
-
-def page_type(**changed: Any) -> dict[str, Any]:
-    """What a workload says of memory that it found to be folios of 64 KiB."""
-    return {"event": "pages", "pid": 77, "pages": "64k", "units": SLICE_PAGES // 8, "verified": 1, **changed}
 
 
 FAMILY = {
@@ -211,9 +236,9 @@ def trial_record(index: int = 1, **changed: Any) -> dict[str, Any]:
                 "driver": {"name": "move_pages", "unit_bytes": PAGE, "verify": 1},
             },
             "threads": [
-                {"pid": 77, "tid": 78, "thread": 0, "name": "pingpong-m0", "policy": "default", "role": "mover"},
-                {"pid": 77, "tid": 79, "thread": 1, "name": "pingpong-m1", "policy": "default", "role": "mover"},
-                {"pid": 77, "tid": 80, "thread": 2, "name": "pingpong-v0", "policy": "default", "role": "victim"},
+                thread(0, "mover", "0"),
+                thread(1, "mover", "1"),
+                thread(2, "victim", "2"),
             ],
             "slices": [{"pid": 77, "addr": n * slice_bytes, "bytes": slice_bytes, "threads": [2]} for n in range(2)],
             "done": [
@@ -230,7 +255,6 @@ def trial_record(index: int = 1, **changed: Any) -> dict[str, Any]:
             "movers": movers(),
             "victims": [victim()],
             "wrong_words": [],
-            "page_type": None,
             "family": None,
         }
         | changed

@@ -24,8 +24,8 @@ void drive_add_wrong(struct drive *drive, const struct wrong_word *wrong)
     if (number >= MAX_WRONG_WORDS)
         return;
     *kept = *wrong;
-    for (unsigned i = 0; i < drive->mover_count && !kept->has_call; i++) {
-        kept->has_call = mover_last_call(&drive->movers[i], memory_page(&drive->memory, wrong->page), &kept->call);
+    for (unsigned i = 0; i < drive->mover_count && kept->call_known == CALL_NONE; i++) {
+        kept->call_known = mover_last_call(&drive->movers[i], memory_page(&drive->memory, wrong->page), &kept->call);
         kept->call_thread = i;
     }
 }

@@ -8,6 +8,9 @@
 
 enum { MAX_WRONG_WORDS = 64 };
 
+/* What is known of the last call that covered a unit. */
+enum call_known { CALL_NONE, CALL_KEPT, CALL_FORGOTTEN /* too many came after it */ };
+
 /* A mover's call, as it was kept. `end_ns` 0: it was not over. */
 struct call_copy {
     uint64_t begin_ns;
@@ -25,7 +28,7 @@ struct wrong_word {
     size_t offset;
     uint64_t expected;
     uint64_t found;
-    bool has_call; /* the last call that covered the page is known */
+    enum call_known call_known;
     unsigned call_thread;
     struct call_copy call;
 };

@@ -1,22 +1,24 @@
 #define _GNU_SOURCE
 #include "driven.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <numaif.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "buffer.h"
 #include "driven_report.h"
 #include "integrity.h"
+#include "interleave.h"
 #include "lines.h"
 #include "mover.h"
 #include "obstacles.h"
 #include "outside.h"
 #include "report.h"
+#include "spots.h"
 #include "stamp.h"
 #include "victim.h"
+
+enum { USUAL_BATCH = 512 };
 
 /* The node, or all of them, where threads of a kind run. */
 static const struct locality *where(const struct drive *drive, struct spot_option option, const char *name)
@@ -129,6 +131,21 @@ static void settle_memory(struct process *process, struct drive *drive)
     require_memory(&drive->topology->nodes[drive->source], memory->bytes, "--start-node");
 }
 
+/* A call goes to units of one slice: more than it has cannot be asked for at once. */
+static void settle_batch(struct process *process, const struct drive *drive)
+{
+    struct driven_options *options = &process->options.driven;
+    size_t units = drive->memory.slice_bytes / drive->memory.unit_bytes;
+
+    if (options->batch > units)
+        fail_usage("--batch %u is more than the %zu pages of %zu bytes that each of %u slices has", options->batch,
+                   units, drive->memory.unit_bytes, process->slice_count);
+    if (!options->batch)
+        options->batch = options->pages == PAGES_THP ? 1 : USUAL_BATCH;
+    if (options->batch > units || drive->driver->reach == REACH_PROCESS)
+        options->batch = units < UINT_MAX ? (unsigned)units : UINT_MAX;
+}
+
 static void settle_others(struct drive *drive)
 {
     drive->others = numa_allocate_nodemask();
@@ -152,6 +169,7 @@ static void settle(struct process *process)
     process->thread_count = drive->mover_count + drive->victim_count;
     process->slice_count = drive->mover_count ? drive->mover_count : 1;
     settle_memory(process, drive);
+    settle_batch(process, drive);
     drive->obstacle_pages = obstacles_count(drive->options);
     settle_others(drive);
     if (drive->options->pages == PAGES_HUGETLB)
@@ -161,28 +179,20 @@ static void settle(struct process *process)
     drive->driver->require(drive);
 }
 
-/* One CPU of a locality: the `number`th, in turn. */
-static void pick_cpu(struct locality *spot, const struct locality *from, unsigned number)
+/* Of driver autonuma victims may use all CPUs of their node; elsewhere each thread has one. */
+static void place_threads(struct process *process)
 {
-    unsigned cpu = 0;
-
-    *spot = *from;
-    spot->cpus = numa_allocate_cpumask();
-    spot->cpu_count = 1;
-    for (unsigned left = number % from->cpu_count + 1; left; cpu++)
-        left -= numa_bitmask_isbitset(from->cpus, cpu) ? 1 : 0;
-    numa_bitmask_setbit(spot->cpus, cpu - 1);
-}
-
-static void place_thread(struct drive *drive, struct thread *thread, struct spot_option option, const char *name)
-{
-    const struct locality *from = where(drive, option, name);
-    struct locality *spot = &drive->spots[thread->number];
-    bool is_free = drive->options->driver == DRIVER_AUTONUMA;
+    struct drive *drive = process->drive;
+    const struct driven_options *options = drive->options;
+    const struct locality *movers = drive->mover_count ? where(drive, options->mover_on, "mover-on") : NULL;
+    const struct locality *victims = drive->victim_count ? where(drive, options->victim_on, "victim-on") : NULL;
+    bool is_free = options->driver == DRIVER_AUTONUMA;
 
     if (!is_free)
-        pick_cpu(spot, from, thread->role_number);
-    thread->runs_at = (struct place){.cpus = is_free ? from : spot, .policy = POLICY_DEFAULT};
+        spots_hand_out(drive, movers, victims);
+    for (unsigned i = 0; i < process->thread_count; i++)
+        process->threads[i].runs_at =
+            (struct place){.cpus = is_free ? victims : &drive->spots[i], .policy = POLICY_DEFAULT};
 }
 
 static void lay_out_mover(struct process *process, unsigned number)
@@ -195,7 +205,6 @@ static void lay_out_mover(struct process *process, unsigned number)
     thread->is_outside = drive->options->mover == MOVER_OUTSIDE;
     thread->slice = &process->slices[number];
     thread->loop_bytes = thread->slice->bytes;
-    place_thread(drive, thread, drive->options->mover_on, "mover-on");
     mover_init(thread->mover, drive, thread);
 }
 
@@ -208,7 +217,6 @@ static void lay_out_victim(struct process *process, unsigned number)
     thread->victim = &drive->victims[number];
     thread->slice = &process->slices[0];
     thread->loop_bytes = drive->memory.pages * LINE_BYTES;
-    place_thread(drive, thread, drive->options->victim_on, "victim-on");
     victim_init(thread->victim, drive, thread);
 }
 
@@ -233,6 +241,7 @@ static void lay_out(struct process *process)
         process->threads[i].number = i;
         process->threads[i].role_number = i < drive->mover_count ? i : i - drive->mover_count;
     }
+    place_threads(process);
     for (unsigned i = 0; i < drive->mover_count; i++)
         lay_out_mover(process, i);
     for (unsigned i = 0; i < drive->victim_count; i++)
@@ -257,42 +266,23 @@ static void map_memory(struct process *process)
     }
 }
 
-/* Of the interleaved order: odd units begin one node further. */
-static void place_odd_units(const struct drive *drive)
-{
-    const struct memory *memory = &drive->memory;
-    int node = drive->topology->ids[drive_ring(drive, 1)];
-
-    for (size_t unit = 1; unit < memory->bytes / memory->unit_bytes; unit += 2) {
-        void *address = memory_page(memory, unit * (memory->unit_bytes / memory->page_bytes));
-        int status = INT_MIN;
-        long result = move_pages(0, 1, &address, &node, &status, MPOL_MF_MOVE);
-
-        if (result || status != node)
-            fail("a page cannot be put on node %d to begin with: %s", node,
-                 strerror(result < 0                        ? errno
-                          : status < 0 && status != INT_MIN ? -status
-                                                            : EBUSY));
-    }
-}
-
 static void touch_memory(struct process *process)
 {
     struct drive *drive = process->drive;
     const struct memory *memory = &drive->memory;
-    bool is_seen;
+    struct units_seen seen;
 
     must_place_self(&process->slices[0].touched_at);
     if (drive->obstacles)
         obstacles_make(drive->options, drive->obstacles, memory->page_bytes);
     for (unsigned i = 0; i < process->slice_count; i++)
         stamp_fill(process->slices[i].address, memory->slice_bytes, i * (memory->slice_bytes / LINE_BYTES));
-    is_seen = pages_verify(drive->options, memory);
     if (drive->options->order == ORDER_INTERLEAVED && drive->target_count > 1)
-        place_odd_units(drive);
+        interleave_units(drive);
+    seen = pages_verify(drive->options, memory);
     must_place_self(&process->main_runs_at);
     if (drive->options->pages != PAGES_BASE)
-        print_pages(drive, is_seen);
+        print_pages(drive, "begin", &seen);
 }
 
 static void map_and_touch(struct process *process)

@@ -226,6 +226,8 @@ static void check_driver(const struct driven_options *options)
         fail_usage("--mover outside is for move_pages and migrate_pages: %s has no pid", name);
     if (options->order == ORDER_INTERLEAVED && !names_pages)
         fail_usage("--order interleaved needs a driver that names each page, move_pages: not %s", name);
+    if (options->batch && (options->driver == DRIVER_MIGRATE_PAGES || options->driver == DRIVER_CPUSET))
+        fail_usage("--batch is not for --driver %s, which moves a whole process in one call", name);
     if (options->driver == DRIVER_CPUSET && !options->cpuset_mems)
         fail_usage("--driver cpuset needs --cpuset-mems, the cpuset.mems file to write");
     if (options->driver != DRIVER_CPUSET && options->cpuset_mems)
@@ -267,8 +269,6 @@ void driven_options_check(struct options *all)
         fail_usage("--pages %s is of private memory: not with --sharing shared", page_type_name(options->pages));
     if (options->route == ROUTE_ONE_WAY && options->driver != DRIVER_AUTONUMA)
         all->loops = 1;
-    if (!options->batch)
-        options->batch = options->pages == PAGES_THP ? 1 : 512;
 }
 
 static void line_flags(struct line *line, unsigned flags)

@@ -39,7 +39,7 @@ struct driven_options {
     enum driver_id driver;
     enum mover_side mover;
     unsigned flags;
-    unsigned batch; /* units a call; 0: the page type's own */
+    unsigned batch; /* units a call; 0: as many as is usual, until it is settled */
     enum order order;
     enum page_type pages; /* or PAGES_FOLIO + n */
     struct spot_option mover_on;

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "driven_report.h"
 
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "mover.h"
@@ -17,15 +19,17 @@ void line_drive(struct line *line, const struct process *process)
     fputc('}', line->stream);
 }
 
-void print_pages(const struct drive *drive, bool is_verified)
+void print_pages(const struct drive *drive, const char *edge, const struct units_seen *seen)
 {
     struct line line;
 
     line_begin(&line, "pages");
+    line_text(&line, "edge", edge);
     line_number(&line, "pid", getpid());
     line_text(&line, "pages", page_type_name(drive->options->pages));
     line_number(&line, "units", (int64_t)(drive->memory.bytes / drive->memory.unit_bytes));
-    line_number(&line, "verified", is_verified);
+    line_number(&line, "split", (int64_t)seen->split);
+    line_number(&line, "verified", seen->is_seen);
     line_end(&line);
 }
 
@@ -56,6 +60,19 @@ static void line_directions(struct line *line, const struct mover *mover)
     fputc(']', line->stream);
 }
 
+/* Calls of which nobody can say how long they took for one direction. */
+static void line_mixed(struct line *line, const struct direction *mixed)
+{
+    if (!mixed->calls) {
+        fputs(",\"mixed\":null", line->stream);
+        return;
+    }
+    fprintf(line->stream, ",\"mixed\":{\"calls\":%llu", (unsigned long long)mixed->calls);
+    line_number(line, "busy_ns", (int64_t)mixed->busy_ns);
+    line_histogram(line, "latency", &mixed->latency);
+    fputc('}', line->stream);
+}
+
 static void print_mover(const struct thread *thread)
 {
     const struct mover *mover = thread->mover;
@@ -80,6 +97,7 @@ static void print_mover(const struct thread *thread)
     line_number(&line, "elapsed_ns", (int64_t)mover->elapsed_ns);
     line_number(&line, "cpu_ns", (int64_t)thread->cpu_ns);
     line_directions(&line, mover);
+    line_mixed(&line, mover->mixed);
     line_end(&line);
 }
 
@@ -94,6 +112,7 @@ static void print_victim(const struct thread *thread)
     line_number(&line, "accesses", (int64_t)victim->accesses);
     line_number(&line, "elapsed_ns", (int64_t)victim->elapsed_ns);
     line_number(&line, "cpu_ns", (int64_t)thread->cpu_ns);
+    line_number(&line, "preempted", (int64_t)victim->preempted);
     line_number(&line, "clock_ns", (int64_t)victim->clock_ns);
     line_histogram(&line, "latency", &victim->latency);
     fputs(",\"longest\":[", line.stream);
@@ -107,10 +126,11 @@ static void print_victim(const struct thread *thread)
     line_end(&line);
 }
 
-/* The last call that covered a page, as it was kept when the word was found wrong; null: none, or too long ago. */
+/* The last call that covered a page, as it was kept when the word was found wrong; null: none, or forgotten. */
 static void line_call(struct line *line, const struct wrong_word *wrong)
 {
-    if (!wrong->has_call) {
+    line_number(line, "forgotten", wrong->call_known == CALL_FORGOTTEN);
+    if (wrong->call_known != CALL_KEPT) {
         fputs(",\"call\":null", line->stream);
         return;
     }
@@ -143,8 +163,35 @@ void print_wrong_words(const struct process *process, unsigned first)
         print_wrong(process, &process->drive->wrong[i]);
 }
 
+#ifdef NUMABENCH_TEST
+/* The first one is no longer mapped by one entry. */
+static void split_one_unit(const struct memory *memory)
+{
+    char *last = memory->base + memory->unit_bytes - memory->page_bytes;
+
+    if (getenv("NUMABENCH_TEST_SPLIT") && (mprotect(last, memory->page_bytes, PROT_READ) < 0 ||
+                                           mprotect(last, memory->page_bytes, PROT_READ | PROT_WRITE) < 0))
+        fail("mprotect");
+}
+#endif
+
+/* A unit that the kernel split is still moved by its first base page alone, and counted whole. */
+static void print_pages_again(const struct drive *drive)
+{
+    struct units_seen seen;
+
+    if (drive->options->pages == PAGES_BASE)
+        return;
+#ifdef NUMABENCH_TEST
+    split_one_unit(&drive->memory);
+#endif
+    seen = pages_look(drive->options, &drive->memory);
+    print_pages(drive, "end", &seen);
+}
+
 void print_drive_results(const struct process *process)
 {
+    print_pages_again(process->drive);
     for (unsigned i = 0; i < process->thread_count; i++) {
         if (process->threads[i].mover)
             print_mover(&process->threads[i]);

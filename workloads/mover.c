@@ -18,11 +18,6 @@ struct pass {
     bool is_retry;
 };
 
-static bool is_odd(const struct mover *mover, size_t unit)
-{
-    return mover->drive->options->order == ORDER_INTERLEAVED && (unit + mover->first_unit) % 2;
-}
-
 /* The node that a unit is to be on after this pass. */
 static int target_of(const struct mover *mover, size_t unit)
 {
@@ -58,11 +53,17 @@ void mover_init(struct mover *mover, struct drive *drive, struct thread *thread)
     mover->unit_count = units + obstacles;
     mover->first_unit = thread->role_number * units + obstacles % 2;
     mover->batch = drive->driver->reach == REACH_PROCESS ? mover->unit_count : drive->options->batch;
-    if (mover->batch > mover->unit_count)
-        mover->batch = mover->unit_count;
-    mover->directions = runner_memory(workload, nodes * nodes * sizeof(*mover->directions));
-    mover->calls_kept = runner_memory(workload, KEPT_CALLS * sizeof(*mover->calls_kept));
-    mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
+    mover->directions = runner_memory(workload, (nodes * nodes + 1) * sizeof(*mover->directions));
+    mover->mixed = &mover->directions[nodes * nodes];
+    if (drive->victim_count || workload->has_family) {
+        size_t calls = KEPT_PASSES * ((mover->unit_count + mover->batch - 1) / mover->batch);
+
+        mover->kept_count = calls < LEAST_KEPT_CALLS ? LEAST_KEPT_CALLS
+                            : calls < UINT32_MAX     ? (uint32_t)calls
+                                                     : UINT32_MAX;
+        mover->calls_kept = runner_memory(workload, mover->kept_count * sizeof(*mover->calls_kept));
+        mover->last_call = runner_memory(workload, mover->unit_count * sizeof(*mover->last_call));
+    }
     mover->random = thread->process->options.seed + thread->role_number * 0x9e3779b97f4a7c15 + 1;
 }
 
@@ -76,11 +77,21 @@ static void find_units(struct mover *mover)
     if (!obstacles)
         return;
     mover->has_strays = true;
-    if (mover_query(mover, mover->addresses, obstacles))
+    if (mover_query(mover, mover->addresses, obstacles, mover->status))
         fail("move_pages cannot tell where obstacles are");
     for (size_t unit = 0; unit < obstacles; unit++)
         mover->known[unit] = (short)(mover->status[unit] >= 0 ? mover->status[unit] : UNKNOWN);
-    mover->query_ns = 0;
+    mover->query_ns = mover->elapsed_ns = 0;
+}
+
+static void prepare_unanswered(struct unanswered *unanswered, size_t batch)
+{
+    unanswered->addresses = allocate(batch, sizeof(*unanswered->addresses));
+    unanswered->places = allocate(batch, sizeof(*unanswered->places));
+    unanswered->status = allocate(batch, sizeof(*unanswered->status));
+    memset(unanswered->addresses, 0xff, batch * sizeof(*unanswered->addresses));
+    memset(unanswered->places, 0xff, batch * sizeof(*unanswered->places));
+    memset(unanswered->status, 0xff, batch * sizeof(*unanswered->status));
 }
 
 void mover_prepare(struct mover *mover)
@@ -104,6 +115,12 @@ void mover_prepare(struct mover *mover)
     for (size_t unit = 0; unit < count; unit++) /* the lists are resident before GO */
         mover->status[unit] = mover->again_nodes[unit] = UNSET;
     memset(mover->again, 0xff, count * sizeof(*mover->again));
+    if (mover->kept_count) {
+        memset(mover->calls_kept, 0, mover->kept_count * sizeof(*mover->calls_kept));
+        memset(mover->last_call, 0, count * sizeof(*mover->last_call));
+    }
+    if (drive->driver->reach == REACH_PAGES)
+        prepare_unanswered(&mover->unanswered, mover->batch);
     find_units(mover);
 }
 
@@ -157,23 +174,33 @@ static size_t account(struct mover *mover, const struct pass *pass, void **addre
     return kept;
 }
 
-/* Whether the call left entries as they were: after a positive return or an error it does, though pages moved. */
-static bool has_unset(const struct mover *mover, size_t count)
+/* Asks for the entries that the call left as they were, which it does after a positive return or an error though pages
+ * moved. What it did say of others (EACCES, ENOENT) no query would. */
+static void ask_for_unset(struct mover *mover, const struct request *request)
 {
+    struct unanswered *open = &mover->unanswered;
+    size_t count = 0;
+
+    for (size_t i = 0; i < request->count; i++) {
+        if (mover->status[i] != UNSET)
+            continue;
+        open->addresses[count] = request->addresses[i];
+        open->places[count++] = i;
+    }
+    if (!count)
+        return;
+    mover->asked_again++;
+    mover_query(mover, open->addresses, count, open->status);
     for (size_t i = 0; i < count; i++)
-        if (mover->status[i] == UNSET)
-            return true;
-    return false;
+        mover->status[open->places[i]] = open->status[i];
 }
 
 static size_t call_by_pages(struct mover *mover, const struct pass *pass, struct request *request, size_t kept)
 {
     for (size_t i = 0; i < request->count; i++)
         mover->status[i] = UNSET;
-    if (mover_call(mover, request) != 0 || has_unset(mover, request->count)) {
-        mover->asked_again++;
-        mover_query(mover, request->addresses, request->count);
-    }
+    mover_call(mover, request);
+    ask_for_unset(mover, request);
     return account(mover, pass, request->addresses, request->count, kept);
 }
 
@@ -228,7 +255,7 @@ static size_t ask(struct mover *mover, const struct pass *pass, void **addresses
     }
     if (reach == REACH_PAGES || reach == REACH_NOTHING || !*done)
         return kept;
-    if (mover_query(mover, addresses, *done))
+    if (mover_query(mover, addresses, *done, mover->status))
         for (size_t i = 0; i < *done; i++)
             mover->status[i] = UNSET;
     return account(mover, pass, addresses, *done, 0);
@@ -303,6 +330,9 @@ static void free_lists(struct mover *mover)
     free(mover->status);
     free(mover->known);
     free(mover->nodes);
+    free(mover->unanswered.addresses);
+    free(mover->unanswered.places);
+    free(mover->unanswered.status);
 }
 
 void mover_run(struct mover *mover)

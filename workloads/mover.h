@@ -6,7 +6,8 @@
 #include "errors.h"
 #include "histogram.h"
 
-enum { KEPT_CALLS = 4096 };
+/* Calls are kept of two passes, and of this many at least: retries come on top of a pass. */
+enum { KEPT_PASSES = 2, LEAST_KEPT_CALLS = 4096 };
 
 /* From the node before to the node asked for. */
 struct direction {
@@ -23,8 +24,15 @@ struct call {
     _Atomic uint64_t number; /* from 1; 0 while it is written */
     _Atomic uint64_t begin_ns;
     _Atomic uint64_t end_ns; /* 0: not over */
-    _Atomic int from;
-    _Atomic int to;
+    _Atomic short from[2];   /* of even units, and of odd ones where the order is interleaved */
+    _Atomic short to[2];
+};
+
+/* Entries of a batch of which the call said nothing: who they are, where they stand in the batch, and the answers. */
+struct unanswered {
+    void **addresses;
+    size_t *places;
+    int *status;
 };
 
 struct mover {
@@ -43,11 +51,13 @@ struct mover {
     void **again;
     int *again_nodes;
     int *status;
-    int targets[2];              /* of this pass, of even and of odd units: nodes' ids */
-    int *nodes;                  /* targets of a batch: of even and odd units, and one more */
+    int targets[2]; /* of this pass, of even and of odd units: nodes' ids */
+    int *nodes;     /* targets of a batch: of even and odd units, and one more */
+    struct unanswered unanswered;
     short *known;                /* by unit: the node it is on, or -1 */
     _Atomic uint32_t *last_call; /* by unit, where there are victims; in shared memory */
     struct call *calls_kept;
+    uint32_t kept_count; /* 0: there is nobody who would ask for them */
 
     uint64_t passes;
     uint64_t calls;
@@ -66,6 +76,7 @@ struct mover {
     struct errors status_errors;
     unsigned direction_count;
     struct direction *directions; /* nodes * nodes of them */
+    struct direction *mixed;      /* of calls that went several ways at once: no `pages` */
 };
 
 /* Before any thread exists: the memory that the mover shares with the process that reports. */
@@ -75,7 +86,7 @@ void mover_prepare(struct mover *mover);
 /* By its thread: all its passes. */
 void mover_run(struct mover *mover);
 
-/* The last call that covered an address; false: none is known. */
-bool mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy);
+/* The last call that covered an address; CALL_KEPT: it is in `copy`. */
+enum call_known mover_last_call(const struct mover *mover, const char *address, struct call_copy *copy);
 
 #endif

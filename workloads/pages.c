@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include "buffer.h"
+#include "drivers.h"
 #include "pagemap.h"
 
 enum { KIB = 1024, SMALLEST_FOLIO_BYTES = 16 * KIB };
+enum { MAX_FOLIO_PAGES = 256 /* of 1 MiB */, ASKED_UNITS = 512 };
 
 static const char *const thp_dir = "/sys/kernel/mm/transparent_hugepage";
 
@@ -173,69 +175,118 @@ static size_t huge_bytes(const char *begin, const char *end)
     return bytes;
 }
 
-static uint64_t read_word(int fd, uint64_t index)
+/* The words of a file of /proc from an index on; those that cannot be read are 0. */
+static void read_words(int fd, uint64_t index, uint64_t *words, size_t count)
 {
-    uint64_t word = 0;
+    ssize_t length = pread(fd, words, count * sizeof(*words), (off_t)(index * sizeof(*words)));
+    size_t known = length < 0 ? 0 : (size_t)length / sizeof(*words);
 
-    return pread(fd, &word, sizeof(word), (off_t)(index * sizeof(word))) == sizeof(word) ? word : 0;
+    memset(words + known, 0, (count - known) * sizeof(*words));
 }
 
 /* Whether the unit is one folio: a head and its tails, one frame after the other, and no tail behind. */
 static bool is_one_folio(int pagemap, int flags, const char *unit, const struct memory *memory)
 {
     size_t pages = memory->unit_bytes / memory->page_bytes;
-    uint64_t first = read_word(pagemap, (uintptr_t)unit / memory->page_bytes) & FRAME_MASK;
+    uint64_t entries[MAX_FOLIO_PAGES], bits[MAX_FOLIO_PAGES + 1];
+    uint64_t first;
 
-    for (size_t i = 0; i < pages; i++) {
-        uint64_t entry = read_word(pagemap, (uintptr_t)unit / memory->page_bytes + i);
-
-        if (!(entry & IS_PRESENT) || (entry & FRAME_MASK) != first + i ||
-            !(read_word(flags, first + i) & (i ? COMPOUND_TAIL : COMPOUND_HEAD)))
+    read_words(pagemap, (uintptr_t)unit / memory->page_bytes, entries, pages);
+    first = entries[0] & FRAME_MASK;
+    read_words(flags, first, bits, pages + 1);
+    for (size_t i = 0; i < pages; i++)
+        if (!(entries[i] & IS_PRESENT) || (entries[i] & FRAME_MASK) != first + i ||
+            !(bits[i] & (i ? COMPOUND_TAIL : COMPOUND_HEAD)))
             return false;
-    }
-    return !(read_word(flags, first + pages) & COMPOUND_TAIL);
+    return !(bits[pages] & COMPOUND_TAIL);
 }
 
-static size_t wrong_folios(int pagemap, int flags, const struct memory *memory)
+static size_t unit_count(const struct memory *memory)
 {
-    size_t wrong = 0;
-
-    for (size_t page = 0; page < memory->pages; page += memory->unit_bytes / memory->page_bytes)
-        wrong += !is_one_folio(pagemap, flags, memory_page(memory, page), memory);
-    return wrong;
+    return memory->bytes / memory->unit_bytes;
 }
 
-static bool verify_folios(const struct memory *memory)
+static char *unit_address(const struct memory *memory, size_t unit)
+{
+    return memory_page(memory, unit * (memory->unit_bytes / memory->page_bytes));
+}
+
+static struct units_seen look_at_folios(const struct memory *memory)
 {
     int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-    uint64_t first = (uintptr_t)memory->base / memory->page_bytes;
-    bool can_see = pagemap >= 0 && flags >= 0 && (read_word(pagemap, first) & FRAME_MASK) != 0;
-    size_t wrong = can_see ? wrong_folios(pagemap, flags, memory) : 0;
+    struct units_seen seen = {0};
+    uint64_t first = 0;
 
+    if (pagemap >= 0 && flags >= 0)
+        read_words(pagemap, (uintptr_t)memory->base / memory->page_bytes, &first, 1);
+    seen.is_seen = (first & FRAME_MASK) != 0;
+    for (size_t unit = 0; seen.is_seen && unit < unit_count(memory); unit++)
+        seen.split += !is_one_folio(pagemap, flags, unit_address(memory, unit), memory);
     if (pagemap >= 0)
         close(pagemap);
     if (flags >= 0)
         close(flags);
-    if (wrong)
-        fail_cannot_run("%zu of %zu units are no folios of %zu KiB: memory may be fragmented, or another size is on "
-                        "as well (see %s/hugepages-*/enabled)",
-                        wrong, memory->bytes / memory->unit_bytes, memory->unit_bytes / KIB, thp_dir);
-    return can_see;
+    return seen;
 }
 
-int pages_verify(const struct driven_options *options, const struct memory *memory)
+/* Of all slices at once: they may be parts of one mapping. */
+static struct units_seen look_at_huge_pages(const struct memory *memory)
 {
-    size_t bytes;
+    size_t bytes = huge_bytes(memory->base, memory_page(memory, memory->pages - 1) + memory->page_bytes);
+    size_t missing = bytes < memory->bytes ? memory->bytes - bytes : 0;
 
-    if (options->pages >= PAGES_FOLIO)
-        return verify_folios(memory);
-    if (options->pages != PAGES_THP)
-        return true;
-    /* Of all slices at once: they may be parts of one mapping. */
-    bytes = huge_bytes(memory->base, memory_page(memory, memory->pages - 1) + memory->page_bytes);
-    if (bytes != memory->bytes)
-        fail_cannot_run("--pages thp: %zu of %zu bytes are huge: memory may be fragmented, or %s/%s is never", bytes,
-                        memory->bytes, thp_dir, options->sharing == SHARING_SHARED ? "shmem_enabled" : "enabled");
-    return true;
+    return (struct units_seen){.split = (missing + memory->unit_bytes - 1) / memory->unit_bytes, .is_seen = true};
+}
+
+/* Units whose first and last page are on two nodes, or not there. */
+static size_t units_apart(const struct memory *memory)
+{
+    void *addresses[2 * ASKED_UNITS];
+    int status[2 * ASKED_UNITS];
+    size_t apart = 0;
+
+    for (size_t unit = 0; unit < unit_count(memory); unit += ASKED_UNITS) {
+        size_t left = unit_count(memory) - unit, count = left < ASKED_UNITS ? left : ASKED_UNITS;
+
+        for (size_t i = 0; i < count; i++) {
+            addresses[2 * i] = unit_address(memory, unit + i);
+            addresses[2 * i + 1] = unit_address(memory, unit + i) + memory->unit_bytes - memory->page_bytes;
+        }
+        if (query_pages(0, addresses, 2 * count, status))
+            return apart;
+        for (size_t i = 0; i < count; i++)
+            apart += status[2 * i] < 0 || status[2 * i] != status[2 * i + 1];
+    }
+    return apart;
+}
+
+struct units_seen pages_look(const struct driven_options *options, const struct memory *memory)
+{
+    struct units_seen seen;
+    size_t apart;
+
+    if (options->pages == PAGES_BASE || options->pages == PAGES_HUGETLB)
+        return (struct units_seen){.is_seen = true};
+    seen = options->pages == PAGES_THP ? look_at_huge_pages(memory) : look_at_folios(memory);
+    apart = units_apart(memory);
+    if (apart > seen.split)
+        seen.split = apart;
+    return seen;
+}
+
+struct units_seen pages_verify(const struct driven_options *options, const struct memory *memory)
+{
+    struct units_seen seen = pages_look(options, memory);
+
+    if (seen.split && options->pages == PAGES_THP)
+        fail_cannot_run("--pages thp: %zu of %zu units of %zu KiB are no huge pages: memory may be fragmented, or "
+                        "%s/%s is never",
+                        seen.split, unit_count(memory), memory->unit_bytes / KIB, thp_dir,
+                        options->sharing == SHARING_SHARED ? "shmem_enabled" : "enabled");
+    if (seen.split)
+        fail_cannot_run("%zu of %zu units are no folios of %zu KiB: memory may be fragmented, or another size is on "
+                        "as well (see %s/hugepages-*/enabled)",
+                        seen.split, unit_count(memory), memory->unit_bytes / KIB, thp_dir);
+    return seen;
 }

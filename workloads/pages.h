@@ -2,6 +2,7 @@
 #ifndef NUMABENCH_PAGES_H
 #define NUMABENCH_PAGES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "driven_options.h"
@@ -29,8 +30,15 @@ char *pages_map(const struct driven_options *options, size_t bytes, size_t unit_
 void pages_unmap_gap(char *address, size_t bytes);
 /* Ends the process where too few huge pages are reserved on the node. */
 void pages_require_reserved(const struct locality *node, size_t bytes, size_t unit_bytes);
-/* Once touched: ends the process where not every unit is a page of the type. Whether that could be seen. */
-int pages_verify(const struct driven_options *options, const struct memory *memory);
+/* Units that are no page of the type asked for, or not one any more. */
+struct units_seen {
+    size_t split;
+    bool is_seen; /* whether the kernel told of each; else only those count whose ends are on two nodes */
+};
+
+struct units_seen pages_look(const struct driven_options *options, const struct memory *memory);
+/* Once touched: ends the process where not every unit is a page of the type. */
+struct units_seen pages_verify(const struct driven_options *options, const struct memory *memory);
 
 static inline char *memory_slice(const struct memory *memory, size_t slice)
 {

@@ -22,6 +22,7 @@ struct victim {
     uint64_t random;
 
     uint64_t accesses;
+    uint64_t preempted; /* how often another thread was put on its CPU */
     uint64_t elapsed_ns;
     uint64_t clock_ns;
     uint64_t checked;

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from numabench.analysis import migration
 from numabench.analysis.finding import BIASES, INFORMS, INVALID, Finding
 from numabench.analysis.missing import Missing
 from numabench.analysis.moves import moves
-from numabench.record import NULL
+from numabench.record import NULL, VICTIM
 from numabench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numabench.analysis.moves import Moves
-    from numabench.record import MoverCall, Run, Trial, WrongWord
+    from numabench.record import MoverCall, Run, Trial, WorkloadThread, WrongWord
 
 THP = "thp"
+_MAKE_ROOM = "see that the target nodes have free huge pages: echo 1 > /proc/sys/vm/compact_memory"
 _KINDS = {
     "stale": "an older value",
     "other-page": "another page's",
@@ -42,26 +44,63 @@ def check_moves(run: Run, trial: Trial) -> Iterator[Finding]:
         )
     elif found.left.units or found.call_errors:
         yield _partial(run, found)
+
+
+def check_units(run: Run, trial: Trial) -> Iterator[Finding]:
+    """Pages larger than base pages that did not stay whole.
+
+    Of a page that was split movers still ask for the first base page alone, and count what they moved as a whole one.
+    """
+    mover, units = run.planned.mover, trial.units
+    if mover is None:
+        return
     split = migration.kernel_count(trial).thp_split
-    if run.planned.mover is not None and run.planned.mover.pages == THP and not isinstance(split, Missing) and split:
+    if units is not None and units.split:
+        yield Finding(
+            "pages-split",
+            INVALID if run.planned.has_movers else BIASES,
+            f"{units.split:,} of {units.units:,} pages of {mover.pages} were no whole pages any more at the end"
+            + (", where the movers went on to count them as whole ones" if run.planned.has_movers else ""),
+            _MAKE_ROOM,
+        )
+    elif mover.pages == THP and not isinstance(split, Missing) and split:
         yield Finding(
             "huge-pages-split",
             BIASES,
             f"the kernel split {split:,} huge pages instead of moving them whole (thp_migration_split)",
-            "see that the target nodes have free huge pages: echo 1 > /proc/sys/vm/compact_memory",
+            _MAKE_ROOM,
         )
-
-
-def check_page_type(run: Run, trial: Trial) -> Iterator[Finding]:
-    """Memory of which nobody could see whether its pages are what was asked for."""
-    if trial.pages_verified is False and run.planned.mover is not None:
+    if units is not None and not units.is_seen:
         yield Finding(
-            "folios-not-verified",
+            "pages-not-seen",
             BIASES,
-            f"whether the memory was pages of {run.planned.mover.pages} could not be seen: only root may read "
-            "/proc/kpageflags",
-            "run as root",
+            f"whether pages of {mover.pages} stayed whole could not be seen, but for their ends on two nodes",
+            "run it as root, who may read /proc/kpageflags",
         )
+
+
+def check_victims(run: Run, trial: Trial) -> Iterator[Finding]:
+    """Victims that had to wait for a CPU, which looks like a stall by migration."""
+    if not run.planned.has_movers:
+        return
+    users = Counter(thread.cpus for thread in trial.threads)
+    sharing = [thread.index for thread in trial.threads if thread.role == VICTIM and _has_company(thread, users)]
+    if not sharing:
+        return
+    victims = sum(thread.role == VICTIM for thread in trial.threads)
+    times = sum(victim.preempted or 0 for victim in trial.victims if victim.thread in sharing)
+    yield Finding(
+        "victims-share-cpus",
+        BIASES,
+        f"{len(sharing)} of {victims} victims had no CPU of their own, and were preempted {times:,} times: their "
+        "longest accesses are the scheduler's as much as migration's",
+        "ask for fewer movers (--threads) or victims, or for nodes with a CPU for each (--mover-on, --victim-on)",
+    )
+
+
+def _has_company(thread: WorkloadThread, users: Counter[str]) -> bool:
+    """Whether the one CPU that a thread is pinned to is another's, too."""
+    return thread.cpus.isdecimal() and users[thread.cpus] > 1
 
 
 def _partial(run: Run, found: Moves) -> Finding:
@@ -101,8 +140,10 @@ def lost_write(trial: Trial) -> Finding:
 def _call(trial: Trial, word: WrongWord) -> str:
     call = word.call
     if call is None:
-        return "no call had moved the page"
+        return "its last move is not known any more" if word.is_call_forgotten else "no call had moved the page"
     when = f"from {_since_go(trial, call.begin_ns)} to {_since_go(trial, call.end_ns)}{_under_way(word, call)}"
+    if not call.end_ns:
+        when = f"since {_since_go(trial, call.begin_ns)}, under way at that moment"
     return f"its last move was by thread {call.thread}, node {call.source} to {call.target}, {when}"
 
 

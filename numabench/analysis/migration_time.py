@@ -183,7 +183,7 @@ def _driven(trials: Sequence[Trial], passes: Sequence[PassTime]) -> _Whole:
     movers = [mover for trial in trials for mover in trial.movers]
     elapsed_s = sum(mover.elapsed_ns for mover in movers) / NS_PER_S
     query_s = sum(mover.query_ns for mover in movers) / NS_PER_S
-    call_s = sum(direction.busy_ns for mover in movers for direction in mover.directions) / NS_PER_S
+    call_s = sum(mover.call_ns for mover in movers) / NS_PER_S
     cpu_s = sum(mover.cpu_ns for mover in movers) / NS_PER_S
     between_s = max(elapsed_s - query_s - call_s, 0.0)
     cpu, told = _cpu_time(passes)

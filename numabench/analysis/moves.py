@@ -44,7 +44,8 @@ class Moves:
     """What the movers of a trial did, all together (`record.MoverWork` says what each count is).
 
     `pages_per_s` and `mb_per_s` (10^6 bytes) add up each mover's confirmed pages by its own time from GO to its last
-    call, queries left out. `busy_share` is the part of that time that was spent in the driver's calls.
+    call, queries left out. `busy_share` is the part of that time that was spent in the driver's calls. `mixed` is of
+    calls whose pages went several ways at once, which are of no step; `latency` is of all calls.
     """
 
     movers: int
@@ -64,6 +65,7 @@ class Moves:
     mb_per_s: float | Missing
     busy_share: float | Missing
     steps: tuple[Step, ...]
+    mixed: Latency | Missing
     latency: Latency | Missing
 
     @property
@@ -88,6 +90,7 @@ def moves(trial: Trial) -> Moves | Missing:
         return Amount(total, total * unit_pages)
 
     directions = [direction for mover in movers for direction in mover.directions]
+    mixed = [mover.mixed.latency for mover in movers if mover.mixed is not None]
     units_per_s = _units_per_s(movers)
     return Moves(
         movers=len(movers),
@@ -106,8 +109,9 @@ def moves(trial: Trial) -> Moves | Missing:
         pages_per_s=units_per_s if isinstance(units_per_s, Missing) else units_per_s * unit_pages,
         mb_per_s=units_per_s if isinstance(units_per_s, Missing) else units_per_s * trial.unit_bytes / BYTES_PER_MB,
         busy_share=_busy_share(movers),
-        steps=_steps(directions, trial.unit_bytes, unit_pages),
-        latency=merged(direction.latency for direction in directions) or Missing(_NO_CALLS),
+        steps=_steps(directions, trial.unit_bytes, unit_pages, has_mixed=bool(mixed)),
+        mixed=merged(mixed) or Missing("no call went several ways at once"),
+        latency=merged([*(direction.latency for direction in directions), *mixed]) or Missing(_NO_CALLS),
     )
 
 
@@ -143,16 +147,17 @@ def _busy_share(movers: tuple[MoverWork, ...]) -> float | Missing:
     own_ns = sum(_own_ns(mover) for mover in movers)
     if own_ns <= 0:
         return Missing("the movers' time is not known")
-    return sum(direction.busy_ns for mover in movers for direction in mover.directions) / own_ns
+    return sum(mover.call_ns for mover in movers) / own_ns
 
 
-def _steps(directions: list[Direction], unit_bytes: int, unit_pages: int) -> tuple[Step, ...]:
+def _steps(directions: list[Direction], unit_bytes: int, unit_pages: int, *, has_mixed: bool) -> tuple[Step, ...]:
+    """Where calls went several ways at once nobody knows what of their time was for a step."""
     steps = []
     for source, target in sorted({(direction.source, direction.target) for direction in directions}):
         own = [direction for direction in directions if (direction.source, direction.target) == (source, target)]
         units, busy_ns = sum(direction.units for direction in own), sum(direction.busy_ns for direction in own)
-        mb_per_s: float | Missing = Missing(_NO_CALLS)
-        if busy_ns:
+        mb_per_s: float | Missing = Missing("its calls moved pages other ways, too" if has_mixed else _NO_CALLS)
+        if busy_ns and not has_mixed:
             mb_per_s = units * unit_bytes / BYTES_PER_MB * NS_PER_S / busy_ns
         steps.append(
             Step(

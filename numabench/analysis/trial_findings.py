@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.analysis import convergence, migration
-from numabench.analysis.driven_findings import check_moves, check_page_type
+from numabench.analysis.driven_findings import check_moves, check_units, check_victims
 from numabench.analysis.finding import BIASES, INVALID, Finding
 from numabench.analysis.missing import Missing
 from numabench.units import NS_PER_S
@@ -260,7 +260,8 @@ def _check_sampling(run: Run, trial: Trial) -> Iterator[Finding]:
 TRIAL_CHECKS: tuple[Callable[[Run, Trial], Iterator[Finding]], ...] = (
     _check_free_placement,
     check_moves,
-    check_page_type,
+    check_units,
+    check_victims,
     _check_bound_placement,
     _check_counts,
     _check_contamination,

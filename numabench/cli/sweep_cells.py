@@ -55,14 +55,16 @@ def check_plans(
 ) -> None:
     """Refuse, with `UsageError`, a cell that no run can be planned for on the machine that all are to run on.
 
-    What that machine lacks is no mistake: it is the outcome of the cell's units.
+    What that machine lacks is no mistake, nor is a batch of more pages than a mover has in this cell: it is the outcome
+    of the cell's units.
     """
+    from numabench.experiment.drive import BatchTooLarge
     from numabench.experiment.plan import make_plan
     from numabench.workload import catalog
 
     for place, (cell, each) in enumerate(zip(cells, asked, strict=True), 1):
         progress.status(f"planning cell {place} of {len(cells)}")
-        with told_of(axes, cell), contextlib.suppress(CannotRun):
+        with told_of(axes, cell), contextlib.suppress(CannotRun, BatchTooLarge):
             make_plan(each, catalog.find(each.workload), topology, emulated=False)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from numabench.drivers import catalog as drivers
 from numabench.drivers.driver import MOVE, Circumstances
-from numabench.errors import CannotRun
+from numabench.errors import CannotRun, UsageError
 from numabench.experiment.drive_request import (
     DEPTH,
     FANOUT,
@@ -26,7 +26,7 @@ from numabench.experiment.drive_request import (
 from numabench.host import huge_pages, libnuma
 from numabench.idset import format_ids
 from numabench.record import FamilyPlan, MoverPlan, VictimPlan
-from numabench.units import HUGE_2M, KIB, parse_size
+from numabench.units import HUGE_2M, KIB, format_bytes, parse_size
 
 if TYPE_CHECKING:
     from numabench.drivers.driver import Driver
@@ -62,6 +62,10 @@ def target_of(nodes: tuple[int, ...], source: int) -> int:
 def visited(asked: DriveRequest, nodes: tuple[int, ...], source: int) -> tuple[int, ...]:
     """The nodes on which all of the memory may lie at one time."""
     return (source, target_of(nodes, source)) if asked.route == ONE_WAY else nodes
+
+
+class BatchTooLarge(UsageError):
+    """More pages a call than a mover has. Of a sweep's cells some may be so: batches times page types times movers."""
 
 
 def unit_bytes(pages: str, root: Root) -> int:
@@ -123,6 +127,23 @@ def _batch(asked: DriveRequest, driver: Driver, pages: str) -> int | None:
     if not driver.has_batches:
         return None
     return asked.batch or (1 if pages == THP else DEFAULT_BATCH)
+
+
+def settle_batch(drive: Drive, asked: DriveRequest, size_bytes: int, threads: int, root: Root) -> Drive:
+    """The drive with a batch that a mover's slice has pages for. Raises `BatchTooLarge` where one asked for is more.
+
+    Slices are of equal size, one for each of the `threads` that move.
+    """
+    batch, page_bytes = drive.mover.batch, unit_bytes(drive.mover.pages, root)
+    pages = size_bytes // max(threads, 1) // page_bytes
+    if batch is None or batch <= pages:
+        return drive
+    if asked.batch is not None:
+        raise BatchTooLarge(
+            f"--batch {batch} is more than the {pages} pages of {format_bytes(page_bytes)} that a mover has",
+            "ask for a smaller batch, more memory (--size) or fewer movers (--threads)",
+        )
+    return replace(drive, mover=replace(drive.mover, batch=pages))
 
 
 def _family(asked: DriveRequest) -> FamilyPlan:

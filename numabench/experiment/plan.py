@@ -367,6 +367,8 @@ def make_plan(
         size_bytes, why = _clip_size(request, spec, topology, nodes, start)
         threads = _threads(request, spec, drive, len(cpus))
         _check_share(size_bytes, threads, drive, root)
+        if drive is not None:
+            drive = driving.settle_batch(drive, request.drive, size_bytes, threads, root)
         scaled = [why] if why else []
         if drive is None and threads != spec.threads(len(cpus)):
             scaled.append(_differs("threads", spec.threads(len(cpus)), threads, "asked"))

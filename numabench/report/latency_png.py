@@ -67,6 +67,8 @@ def _curves(trial: TrialSummary) -> dict[str, Latency]:
         for step in trial.moves.steps:
             if not isinstance(step.latency, Missing):
                 found[f"calls, node {step.source} to {step.target}"] = step.latency
+        if not isinstance(trial.moves.mixed, Missing):
+            found["calls, several ways at once"] = trial.moves.mixed
     if not isinstance(trial.stall, Missing):
         found["accesses of victims"] = trial.stall
     return found

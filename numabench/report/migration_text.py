@@ -81,7 +81,7 @@ def comparability(times: Sequence[MigrationTime]) -> str:
 
 def _run(page: Page, letter: str, shown: MigrationTime) -> None:
     run, plan, moved = shown.run, shown.run.planned, shown.moved
-    page.text(f"{letter}  {driver_words(plan)}", BOLD, hang=3)
+    page.text(f"{letter}  {driver_words(run)}", BOLD, hang=3)
     what = f"{run.workload}, placement {shown.placement}, {run.run_id}, Linux {run.machine.kernel_release}"
     page.item("run", what, 3)
     size = f"{format_bytes(plan.size_bytes)} of " if plan.size_bytes else ""

@@ -25,12 +25,12 @@ _LABEL = 30
 _SHOWN_ACCESSES = 5
 
 
-def driver_words(plan: Plan) -> str:
-    """The driver, its movers, and what they do, in words."""
-    mover = plan.mover
+def driver_words(run: Run) -> str:
+    """The driver, its movers, and what they do, in words. Of migrate_pages only a trial knows what it moves."""
+    plan, mover = run.planned, run.planned.mover
     if mover is None or plan.driver == AUTONUMA:
         return plan.driver
-    flags = "" if plan.driver == NULL else " ".join(flag.upper() for flag in mover.flags)
+    flags = "" if plan.driver == NULL else " ".join(flag.upper() for flag in _flags(run))
     inside = "inside the workload" if mover.mover == "inside" else "outside, in a process of their own"
     count = f"{plan.threads} mover{'s' * (plan.threads != 1)}"
     words = [f"{plan.driver} with {flags}" if flags else plan.driver, f"{count} {inside}, on {_place(mover.mover_on)}"]
@@ -39,6 +39,11 @@ def driver_words(plan: Plan) -> str:
     words.append(mover.route)
     words.append(f"at most {mover.retries} retr{'y' if mover.retries == 1 else 'ies'} a pass")
     return ", ".join(words)
+
+
+def _flags(run: Run) -> tuple[str, ...]:
+    planned = () if run.planned.mover is None else run.planned.mover.flags
+    return next((trial.flags for trial in run.trials if trial.flags), planned)
 
 
 def _place(on: str) -> str:
@@ -141,6 +146,8 @@ def _latencies(page: Page, shown: TrialSummary, is_guest: bool) -> None:
             if not isinstance(step.latency, Missing):
                 rate = "" if isinstance(step.mb_per_s, Missing) else f"{step.mb_per_s:.4g} MB/s in calls"
                 rows.append((f"call, node {step.source} to {step.target}", rate, step.latency))
+        if not isinstance(shown.moves.mixed, Missing):
+            rows.append(("call, several ways at once", f"{shown.moves.mixed.count:,} calls", shown.moves.mixed))
     if not isinstance(shown.stall, Missing):
         rows.append(("access of victims", f"{shown.stall.count:,} accesses", shown.stall))
     if not rows:
@@ -172,7 +179,11 @@ def _longest(page: Page, trial: Trial) -> None:
         page.item("  longest" if place == 0 else "", _access(trial, access), 2)
     if trial.victims:
         clock_ns = max(victim.clock_ns for victim in trial.victims)
-        page.item("", f"reading the clock takes {clock_ns} ns of each access", 2)
+        told = f"reading the clock takes {clock_ns} ns of each access"
+        counts = [victim.preempted for victim in trial.victims if victim.preempted is not None]
+        if counts:
+            told += f"; victims lost their CPU to another thread {sum(counts):,} time{'s' * (sum(counts) != 1)}"
+        page.item("", told, 2)
 
 
 def _access(trial: Trial, access: LongAccess) -> str:
@@ -189,7 +200,7 @@ def _meanwhile(trial: Trial, access: LongAccess) -> str:
     """Whether a call was under way. Where calls were not recorded: whether movers were still at work."""
     call = access.call
     if call is not None:
-        if call.begin_ns <= access.t_ns and access.t_ns - access.ns <= call.end_ns:
+        if call.begin_ns <= access.t_ns and (not call.end_ns or access.t_ns - access.ns <= call.end_ns):
             return f"while mover {call.thread} moved it from node {call.source} to {call.target}"
         return "and no call was moving it"
     if not trial.movers or trial.clock.go_ns is None:

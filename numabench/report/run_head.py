@@ -64,7 +64,7 @@ def _plan(page: Page, run: Run) -> None:
         page.item("command", " ".join(plan.argv))
     page.item("workload", _workload(plan))
     if plan.mover is not None:
-        page.item("driver", driver_words(plan))
+        page.item("driver", driver_words(run))
         page.item("memory", memory_words(plan))
         page.item("victims", victim_words(plan))
     warm_ups = sum(role == WARM_UP for _, role in plan.order)

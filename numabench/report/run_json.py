@@ -77,7 +77,7 @@ def _trial(summary: TrialSummary) -> dict[str, Any]:
         "sampler": plain(trial.sampler),
     }
     reduced = {field.name: plain(getattr(summary, field.name)) for field in fields(summary) if field.name != "trial"}
-    own |= {name: plain(getattr(trial, name)) for name in ("victims", "wrong_words", "family", "pages_verified")}
+    own |= {name: plain(getattr(trial, name)) for name in ("victims", "wrong_words", "family")}
     if isinstance(summary.moves, Moves):
         reduced["moves"] |= {"status": dict(summary.moves.status), "call_errors": dict(summary.moves.call_errors)}
     reduced["counts"]["by_pair"] = {f"{source}>{target}": pages for (source, target), pages in summary.counts.by_pair}

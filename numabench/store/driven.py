@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.record import Direction, Family, Latency, LongAccess, MoverCall, MoverWork, VictimWork, WrongWord
+from numabench.record import (
+    Direction,
+    Family,
+    Latency,
+    LongAccess,
+    MixedCalls,
+    MoverCall,
+    MoverWork,
+    UnitCheck,
+    VictimWork,
+    WrongWord,
+)
 
 if TYPE_CHECKING:
     from numabench.fields import Fields
@@ -42,7 +53,14 @@ def read_mover(row: Fields) -> MoverWork:
         elapsed_ns=row.count("elapsed_ns"),
         cpu_ns=row.count("cpu_ns"),
         directions=tuple(_read_direction(direction) for direction in row.rows("directions")),
+        mixed=_read_mixed(row.optional_object("mixed")),
     )
+
+
+def _read_mixed(row: Fields | None) -> MixedCalls | None:
+    if row is None:
+        return None
+    return MixedCalls(row.count("calls"), row.count("busy_ns"), read_latency(row.object("latency")))
 
 
 def _read_direction(row: Fields) -> Direction:
@@ -54,6 +72,11 @@ def _read_direction(row: Fields) -> Direction:
         busy_ns=row.count("busy_ns"),
         latency=read_latency(row.object("latency")),
     )
+
+
+def read_units(row: Fields) -> UnitCheck:
+    """What was seen of the pages at the end."""
+    return UnitCheck(row.count("units"), row.count("split"), row.count("verified") != 0)
 
 
 def read_victim(row: Fields) -> VictimWork:
@@ -78,6 +101,7 @@ def read_victim(row: Fields) -> VictimWork:
         ),
         checked=row.count("checked"),
         wrong=row.count("wrong"),
+        preempted=row.optional_count("preempted"),
     )
 
 
@@ -94,6 +118,7 @@ def read_wrong_word(row: Fields) -> WrongWord:
         found=row.count("found"),
         kind=row.text("kind"),
         call=_read_call(row),
+        is_call_forgotten=row.count("forgotten", 0) != 0,
     )
 
 

@@ -21,7 +21,7 @@ from numabench.record import (
     Trial,
     WorkloadThread,
 )
-from numabench.store.driven import read_family, read_mover, read_victim, read_wrong_word
+from numabench.store.driven import read_family, read_mover, read_units, read_victim, read_wrong_word
 from numabench.store.files import EVENTS_FILE, SAMPLES_FILE, TRIAL_FILE
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_trial(directory: Path, nodes: int) -> Trial:
     sampler = trial.object("sampler")
     counters = trial.object("counters")
     observed = trial.optional_object("observe")
-    family, page_type = trial.optional_object("family"), trial.optional_object("page_type")
+    family, units = trial.optional_object("family"), trial.optional_object("units")
     unit_bytes, unit_pages = _read_unit(trial.object("workload"))
     return Trial(
         index=trial.count("index"),
@@ -60,6 +60,7 @@ def read_trial(directory: Path, nodes: int) -> Trial:
                 row.text("name", ""),
                 row.text("policy", ""),
                 row.text("role", WORKER),
+                row.text("cpus", ""),
             )
             for row in trial.rows("threads")
         ),
@@ -84,9 +85,10 @@ def read_trial(directory: Path, nodes: int) -> Trial:
         victims=tuple(read_victim(row) for row in trial.rows("victims")),
         wrong_words=tuple(read_wrong_word(row) for row in trial.rows("wrong_words")),
         family=None if family is None else read_family(family),
+        units=None if units is None else read_units(units),
+        flags=tuple(trial.object("workload").object("driver").texts("flags")),
         unit_bytes=unit_bytes,
         unit_pages=unit_pages,
-        pages_verified=None if page_type is None else page_type.count("verified") != 0,
     )
 
 

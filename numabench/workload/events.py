@@ -18,6 +18,7 @@ Kind = Any
 _CALL_KEYS = dict.fromkeys(("thread", "begin_ns", "end_ns", "from", "to"), int)
 HISTOGRAM: Kind = {"min": int, "max": int, "sum": int, "counts": [list]}
 DIRECTIONS: Kind = [{"from": int, "to": int, "pages": int, "calls": int, "busy_ns": int, "latency": HISTOGRAM}]
+MIXED: Kind = ({"calls": int, "busy_ns": int, "latency": HISTOGRAM}, type(None))
 ACCESSES: Kind = [{"t_ns": int, "ns": int, "page": int, "write": int}]
 CALL: Kind = (_CALL_KEYS, type(None))
 
@@ -27,26 +28,28 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
     "slice": {"pid": int, "addr": int, "bytes": int, "threads": list},
     "thread": {"pid": int, "tid": int, "thread": int, "name": str},
     "first_touch": {"pid": int, "nodes": dict, "other": dict},
-    "pages": {"pid": int, "pages": str, "units": int, "verified": int},
     "ready": {"t_ns": int},
     "go": {"t_ns": int},
     "stop": {"pid": int, "t_ns": int},
     "done": {"pid": int, "thread": int, "bytes": int, "elapsed_ns": int, "cpu_ns": int},
     "check": {"pid": int, "bytes": int, "wrong": int},
+    "pages": {"edge": str, "pages": str, **dict.fromkeys(("pid", "units", "split", "verified"), int)},
     "mover": {
         **dict.fromkeys(("pid", "thread", "passes", "calls", "positive", "requested", "confirmed", "already"), int),
         **dict.fromkeys(("retried", "left", "asked_again", "query_ns", "elapsed_ns", "cpu_ns"), int),
         "call_errors": dict,
         "status": dict,
         "directions": DIRECTIONS,
+        "mixed": MIXED,
     },
     "victim": {
         **dict.fromkeys(("pid", "thread", "accesses", "elapsed_ns", "cpu_ns", "clock_ns", "checked", "wrong"), int),
+        "preempted": int,
         "latency": HISTOGRAM,
         "longest": ACCESSES,
     },
     "wrong": {
-        **dict.fromkeys(("pid", "t_ns", "addr", "page", "offset"), int),
+        **dict.fromkeys(("pid", "t_ns", "addr", "page", "offset", "forgotten"), int),
         "thread": range(-1, 1 << 31),
         # Any word may be found, where memory is damaged.
         **dict.fromkeys(("expected", "found"), range(1 << 64)),

@@ -196,7 +196,7 @@ class OwnWorkload:
             "movers": self._events["mover"],
             "victims": self._events["victim"],
             "wrong_words": self._events["wrong"],
-            "page_type": self._first("pages"),
+            "units": next((event for event in self._events["pages"] if event["edge"] == "end"), None),
             "family": self._family(),
         }
 

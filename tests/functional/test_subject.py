@@ -54,15 +54,18 @@ def test_one_that_speaks_the_protocol_ends_well() -> None:
     assert stamps["ready"] <= stamps["go"] <= stamps["stop"]  # type: ignore[operator]
 
 
-def test_what_it_says_of_its_pages_is_recorded() -> None:
+def test_what_it_says_of_its_pages_at_the_end_is_recorded() -> None:
+    pages = 'say("pages", edge="{}", pages="64k", units=4, split={}, verified=0)\n'
     subject = workload(
-        'say("pages", pages="64k", units=4, verified=0)\n'
+        pages.format("begin", 0)
         + UNTIL_READY
-        + 'os.read(go, 1)\nsay("go")\nsay("stop")\nos.read(go, 1)\nsay("end")\n'
+        + 'os.read(go, 1)\nsay("go")\nsay("stop")\nos.read(go, 1)\n'
+        + pages.format("end", 2)
+        + 'say("end")\n'
     )
     run_to_end(subject)
-    kind = subject.record()["page_type"]
-    assert (kind["pages"], kind["units"], kind["verified"]) == ("64k", 4, 0)
+    kind = subject.record()["units"]
+    assert (kind["edge"], kind["split"], kind["verified"]) == ("end", 2, 0)
 
 
 @pytest.mark.parametrize(

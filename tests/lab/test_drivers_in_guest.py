@@ -23,6 +23,7 @@ echo 0 > /proc/sys/kernel/numa_balancing
 migrated() { sed -n 's/^pgmigrate_success //p' /proc/vmstat; }
 rm -f /tmp/go; mkfifo /tmp/go; before=$(migrated)
 %(program)s --go-fd 3 3<> /tmp/go > /tmp/lines & pid=$!
+%(ready)s
 printf G > /tmp/go &
 until grep -q '"event":"stop"\\|"event":"error"' /tmp/lines; do sleep 0.05; kill -0 $pid || break; done
 echo "migrated $(( $(migrated) - before ))" > /tmp/kernel
@@ -34,10 +35,20 @@ exit $status
 """
 
 
-def drive(guest: Guest, *options: str, setup: str = "", status: int = 0) -> tuple[list[dict[str, Any]], int, str]:
-    """The lines of the run, pages that vmstat counted as migrated meanwhile, and numa_maps at its stop."""
+def drive(
+    guest: Guest, *options: str, setup: str = "", ready: str = "", wrapper: str = "", status: int = 0
+) -> tuple[list[dict[str, Any]], int, str]:
+    """The lines of the run, pages that vmstat counted as migrated meanwhile, and numa_maps at its stop.
+
+    `setup` is done before it starts, `ready` once its memory is touched; `wrapper` is the command that
+    executes it.
+    """
     words = ("--size", str(PAGES * 4096), "--loops", str(LOOPS), "--threads", "1", "--interval-ms", "60000", *options)
-    script = SCRIPT % {"setup": setup, "program": " ".join([str(build.build("pingpong")), *words])}
+    script = SCRIPT % {
+        "setup": setup,
+        "ready": ready,
+        "program": wrapper + " ".join([str(build.build("pingpong")), *words]),
+    }
     ended = guest.run(["sh", "-c", script], timeout_s=180)
     assert ended.exit_status == status, ended.stdout + ended.stderr
     printed, _, kernel = ended.stdout.partition("migrated ")
@@ -93,6 +104,12 @@ def test_migrate_pages_moves_the_whole_process_and_so_more(guest_2n: Guest, side
     assert pages_by_node(lines, maps) == {"1": PAGES}
 
 
+@pytest.mark.parametrize(("wrapper", "flags"), [("", ["move_all"]), ("setpriv --bounding-set=-sys_nice ", ["move"])])
+def test_migrate_pages_tells_what_its_capability_makes_of_it(guest_2n: Guest, wrapper: str, flags: list[str]) -> None:
+    lines, _, _ = drive(guest_2n, "--driver", "migrate_pages", wrapper=wrapper)
+    assert of(lines, "start")[0]["driver"]["flags"] == flags
+
+
 def test_cpuset_moves_memory_to_the_nodes_that_are_written(guest_2n: Guest) -> None:
     group = "/sys/fs/cgroup/numabench-test"
     setup = (
@@ -136,6 +153,23 @@ def test_huge_pages_move_as_one_unit(guest_2n: Guest) -> None:
     assert migrated == LOOPS * PAGES
 
 
+SPLIT = """
+until grep -q '"event":"ready"' /tmp/lines; do sleep 0.05; done
+at=$(sed -n 's/.*"event":"slice".*"addr":\\([0-9]*\\),.*/\\1/p' /tmp/lines)
+printf '%d,0x%x,0x%x' $pid $at $((at + 4096)) > /sys/kernel/debug/split_huge_pages
+"""
+
+
+def test_a_huge_page_that_the_kernel_split_is_found_at_the_end(guest_2n: Guest) -> None:
+    setup = "mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug"
+    lines, migrated, _ = drive(guest_2n, "--pages", "thp", setup=setup, ready=SPLIT)
+    edges = [(line["edge"], line["units"], line["split"], line["verified"]) for line in of(lines, "pages")]
+    assert edges == [("begin", PAGES // 512, 0, 1), ("end", PAGES // 512, 1, 1)]
+    # Of the unit that was split one base page moves, and it counts as a whole one.
+    assert of(lines, "mover")[0]["confirmed"] == LOOPS * PAGES // 512
+    assert migrated == LOOPS * (PAGES - 511)
+
+
 def test_too_few_hugetlb_pages_name_the_remedy(guest_2n: Guest) -> None:
     ended = guest_2n.run([str(build.build("pingpong")), "--pages", "hugetlb", "--size", "8388608"], timeout_s=60)
     assert ended.exit_status == 77
@@ -162,6 +196,23 @@ def test_merged_pages_are_refused_to_move_and_move_with_move_all(guest_2n: Guest
     assert of(one, "mover")[0]["status"]["EACCES"] > 0
     assert of(every, "mover")[0]["left"] == 0
     assert "EACCES" not in of(every, "mover")[0]["status"]
+
+
+def test_merged_pages_are_named_beside_pinned_ones(guest_2n: Guest) -> None:
+    setup = "echo 1 > /sys/kernel/mm/ksm/run"
+    lines, migrated, _ = drive(guest_2n, "--obstacles", "pinned:8,ksm:8", "--retries", "1", setup=setup)
+    guest_2n.run(["sh", "-c", "echo 2 > /sys/kernel/mm/ksm/run"], timeout_s=60)
+    (mover,) = of(lines, "mover")
+    assert mover["positive"] > 0
+    assert mover["status"]["EACCES"] > 0
+    assert migrated == mover["confirmed"]
+
+
+def test_victims_go_where_no_mover_is(guest_2n: Guest) -> None:
+    words = ("--mover-on", "source", "--victim-on", "all", "--victims", "1", "--driver", "null")
+    lines, _, _ = drive(guest_2n, *words)
+    cpus = {thread["role"]: thread["cpus"] for thread in of(lines, "thread")}
+    assert cpus == {"mover": "0", "victim": "1"}
 
 
 def test_weighted_interleaving_is_refused_where_the_kernel_has_none(guest_2n: Guest) -> None:

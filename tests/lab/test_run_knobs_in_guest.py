@@ -119,7 +119,7 @@ def test_huge_pages_are_on_while_a_run_needs_them(answers: dict[str, Answer], re
     assert answer["status"] == 0
     assert shown(answer, THP) == ["never", "madvise", "never"]
     (trial,) = run_of(results / "thp").trials
-    assert (trial.status, trial.unit_bytes, trial.pages_verified) == ("ok", 2 << 20, True)
+    assert (trial.status, trial.unit_bytes, trial.units.split) == ("ok", 2 << 20, 0)
     assert trial.movers[0].confirmed == 2
 
 
@@ -157,5 +157,5 @@ def test_folios_of_one_size_are_on_until_an_interrupt_puts_all_back(
     assert run.ending.status == "interrupted"
     assert {entry.outcome for entry in run.ending.restored} == {"restored"}
     first = run.trials[0]
-    assert (first.status, first.unit_bytes, first.pages_verified) == ("ok", 64 << 10, True)
+    assert (first.status, first.unit_bytes, first.units.split) == ("ok", 64 << 10, 0)
     assert first.movers[0].confirmed == 16

@@ -34,7 +34,7 @@ def whole(path: Path) -> dict[str, int]:
 
 
 def test_a_sweep_whose_guest_was_killed_goes_on_in_another(kernel_6_1: Kernel, tmp_path: Path) -> None:
-    words = ["--batch", "1,64", "--pages", "4k,thp", "--victims", "1", "--size", "8M", "--loops", "2", "--verify"]
+    words = ["--batch", "1,2", "--pages", "4k,thp", "--victims", "1", "--size", "8M", "--loops", "2", "--verify"]
     options = ["--nodes", "2", "--kernel", kernel_6_1.name, "--repeats", "1", "--results", str(tmp_path)]
     command = [sys.executable, "-m", "numabench", "sweep"]
     running = process.start([*command, "pingpong", *words, *options])

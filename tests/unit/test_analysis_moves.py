@@ -83,6 +83,20 @@ def test_a_mover_that_confirmed_nothing_has_no_rate(tmp_path: Path) -> None:
     assert found.latency == Missing("no call was made")
 
 
+def test_calls_that_went_several_ways_are_of_no_step(tmp_path: Path) -> None:
+    found = moves_of(tmp_path, movers=[driven_run.interleaved()])
+    assert [(step.source, step.target, step.moved.units, step.calls) for step in found.steps] == [
+        (0, 1, 2048, 0),
+        (1, 0, 2048, 0),
+    ]
+    assert {step.mb_per_s for step in found.steps} == {Missing("its calls moved pages other ways, too")}
+    assert found.busy_share == pytest.approx(0.8)
+    assert not isinstance(found.mixed, Missing)
+    assert found.mixed == found.latency
+    assert (found.mixed.count, found.mixed.max_ns) == (8, 100_000_000)
+    assert isinstance(moves_of(tmp_path / "one", movers=[driven_run.mover(0)]).mixed, Missing)
+
+
 def test_the_stall_is_that_of_all_victims(tmp_path: Path) -> None:
     found = stall(trial_with(tmp_path, victims=[driven_run.victim(2), driven_run.victim(3)]))
     assert not isinstance(found, Missing)

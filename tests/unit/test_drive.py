@@ -101,6 +101,38 @@ def test_the_batch_is_by_the_kind_of_page(pages: str, batch: int, tmp_path: Path
     assert made.drive.mover.batch == batch
 
 
+@pytest.mark.parametrize(
+    ("options", "batch"),
+    [
+        ({"size_bytes": 2 * MIB, "threads": 1}, 512),
+        ({"size_bytes": MIB, "threads": 1}, 256),
+        ({"size_bytes": MIB, "threads": 3}, 85),
+        ({"size_bytes": 4 * MIB, "threads": 1, "drive": {"pages": "64k"}}, 64),
+    ],
+)
+def test_the_usual_batch_is_what_a_mover_has_where_that_is_less(
+    options: dict[str, Any], batch: int, tmp_path: Path
+) -> None:
+    made = plan(asked(**options), root=Root(tmp_path))
+    assert made.drive is not None
+    assert driving.options(made.drive)["--batch"] == made.drive.mover.batch == batch
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"threads": 1, "drive": {"batch": 257}},
+            "--batch 257 is more than the 256 pages of 4 KiB that a mover has",
+        ),
+        ({"threads": 2, "drive": {"batch": 129}}, "128 pages of 4 KiB that a mover has"),
+    ],
+)
+def test_a_batch_that_no_mover_has_pages_for_is_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        plan(asked(size_bytes=MIB, **options))
+
+
 def test_a_driver_that_moves_a_whole_process_has_no_batch() -> None:
     for name in ("migrate_pages", "cpuset"):
         made = plan(asked(drive={"driver": name}))

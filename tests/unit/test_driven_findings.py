@@ -121,6 +121,16 @@ def test_a_lost_write_during_a_call_says_so_and_one_without_a_call_too(tmp_path:
     assert finding(run, "lost-write").cause.endswith("no call had moved the page")
 
 
+def test_a_lost_write_in_a_call_that_was_not_over_and_after_a_forgotten_one(tmp_path: Path) -> None:
+    word = driven_run.wrong_word()
+    word["call"]["end_ns"] = 0
+    told = finding(driven(tmp_path, wrong_words=[word]), "lost-write").cause
+    assert told.endswith("by thread 0, node 0 to 1, since 0.400000 s, under way at that moment")
+    word = driven_run.wrong_word(call=None, forgotten=1)
+    told = finding(driven(tmp_path / "other", wrong_words=[word]), "lost-write").cause
+    assert told.endswith("its last move is not known any more")
+
+
 @pytest.mark.parametrize(("driver", "found"), [("move_pages", ["balancing-on"]), ("null", ["balancing-on"])])
 def test_balancing_beside_another_driver_biases_it(tmp_path: Path, driver: str, found: list[str]) -> None:
     record = driven_run.run_record(driver)
@@ -139,14 +149,56 @@ def test_huge_pages_that_were_split_are_told(tmp_path: Path) -> None:
     assert "split 3 huge pages" in found.cause
 
 
-@pytest.mark.parametrize("driver", ["move_pages", "null"])
-def test_folios_that_nobody_could_look_up_bias_a_run(tmp_path: Path, driver: str) -> None:
-    record = driven_run.run_record(driver)
-    record["plan"]["mover"]["pages"] = "64k"
-    assert codes(clean(tmp_path / "seen", record, page_type=driven_run.page_type())) == []
-    found = finding(clean(tmp_path, record, page_type=driven_run.page_type(verified=0)), "folios-not-verified")
-    assert (found.weight, found.trials) == (BIASES, (1,))
-    assert found.cause == "whether the memory was pages of 64k could not be seen: only root may read /proc/kpageflags"
+def sharing(*cpus: str) -> dict[str, Any]:
+    """Two movers and two victims, each with these CPUs."""
+    roles = ("mover", "mover", "victim", "victim")
+    threads = [driven_run.thread(n, role, cpu) for n, (role, cpu) in enumerate(zip(roles, cpus, strict=True))]
+    return {"threads": threads, "victims": [driven_run.victim(2), driven_run.victim(3, preempted=40)]}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "cause"),
+    [
+        (("0", "1", "2", "1"), "1 of 2 victims had no CPU of their own, and were preempted 40 times"),
+        (("0", "1", "2", "2"), "2 of 2 victims had no CPU of their own, and were preempted 43 times"),
+    ],
+)
+def test_victims_that_share_a_cpu_bias_what_they_waited(tmp_path: Path, cpus: tuple[str, ...], cause: str) -> None:
+    found = finding(clean(tmp_path, **sharing(*cpus)), "victims-share-cpus")
+    assert found.weight == BIASES
+    assert found.cause.startswith(cause)
+
+
+@pytest.mark.parametrize("cpus", [("0", "0", "1", "2"), ("0", "1", "2-3", "2-3")])
+def test_victims_that_share_no_cpu_or_may_choose_are_not_told(tmp_path: Path, cpus: tuple[str, ...]) -> None:
+    assert codes(clean(tmp_path, **sharing(*cpus))) == []
+
+
+def of_folios(pages: str = "64k") -> dict[str, Any]:
+    record = driven_run.run_record()
+    record["plan"]["mover"]["pages"] = pages
+    return record
+
+
+@pytest.mark.parametrize("pages", ["64k", "thp"])
+def test_pages_that_were_no_whole_ones_at_the_end_make_a_run_invalid(tmp_path: Path, pages: str) -> None:
+    run = clean(tmp_path, of_folios(pages), units=driven_run.units(split=3))
+    found = finding(run, "pages-split")
+    assert found.weight == INVALID
+    assert found.cause.startswith(
+        f"3 of 256 pages of {pages} were no whole pages any more at the end, where the movers"
+    )
+    assert not judge(run).is_valid
+
+
+def test_pages_that_stayed_whole_are_not_told(tmp_path: Path) -> None:
+    assert codes(clean(tmp_path, of_folios(), units=driven_run.units())) == []
+
+
+def test_pages_that_nobody_may_look_at_are_told(tmp_path: Path) -> None:
+    run = clean(tmp_path, of_folios(), units=driven_run.units(verified=0))
+    assert codes(run) == ["pages-not-seen"]
+    assert judge(run).is_valid
 
 
 def test_a_kernel_that_counts_otherwise_than_the_movers_is_told(tmp_path: Path) -> None:

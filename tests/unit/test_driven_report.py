@@ -53,6 +53,13 @@ def test_counts_statuses_and_calls_are_told(tmp_path: Path) -> None:
     )
 
 
+def test_the_flags_are_those_that_the_driver_moved_with(tmp_path: Path) -> None:
+    start = driven_run.trial_record()["workload"]
+    start["driver"] |= {"name": "migrate_pages", "flags": ["move_all"]}
+    text = plain(render(driven(tmp_path, driven_run.run_record("migrate_pages"), workload=start)))
+    assert "migrate_pages with MOVE_ALL, " in text
+
+
 def test_the_rate_is_told_in_bytes_and_pages(tmp_path: Path) -> None:
     text = render(driven(tmp_path))
     assert line_of(text, "MB/s").split() == ["MB/s", "24.97"]
@@ -71,23 +78,39 @@ def test_how_long_calls_and_accesses_took_is_a_table(tmp_path: Path) -> None:
     )
 
 
+def test_calls_that_went_several_ways_have_a_row_and_no_rate(tmp_path: Path) -> None:
+    text = render(driven(tmp_path, movers=[driven_run.interleaved()]))
+    assert line_of(text, "call, several ways").split(None, 5)[5] == "100 ms         -         -    100 ms  8 calls"
+    assert "MB/s in calls" not in text
+    assert "call, node" not in text
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
         (None, "while movers were at work"),
         ((0, 490, 505, 0, 1), "while mover 0 moved it from node 0 to 1"),
         ((0, 100, 200, 0, 1), "and no call was moving it"),
+        ((0, 490, None, 0, 1), "while mover 0 moved it from node 0 to 1"),
     ],
 )
 def test_the_longest_accesses_come_with_their_time_and_with_the_call_under_way(
-    tmp_path: Path, call: tuple[int, ...] | None, told: str
+    tmp_path: Path, call: tuple[int | None, ...] | None, told: str
 ) -> None:
     longest = driven_run.victim()["longest"][0]
     if call is not None:
-        begin_ns, end_ns = (driven_run.GO_NS + ms * driven_run.MILLISECOND_NS for ms in call[1:3])
-        longest["call"] = {"thread": 0, "begin_ns": begin_ns, "end_ns": end_ns, "from": 0, "to": 1}
+        begin_ns, end_ns = (ms and driven_run.GO_NS + ms * driven_run.MILLISECOND_NS for ms in call[1:3])
+        longest["call"] = {"thread": 0, "begin_ns": begin_ns, "end_ns": end_ns or 0, "from": 0, "to": 1}
     text = render(driven(tmp_path, victims=[driven_run.victim(longest=[longest])]))
     assert line_of(text, "longest").split(None, 1)[1] == f"30 ms, 500 ms after GO: page 12 written, {told}"
+
+
+def test_how_often_victims_lost_their_cpu_is_told(tmp_path: Path) -> None:
+    text = plain(render(driven(tmp_path, victims=[driven_run.victim(), driven_run.victim(3, preempted=1)])))
+    assert "reading the clock takes 40 ns of each access; victims lost their CPU to another thread 4 times" in text
+    before = driven_run.victim()
+    del before["preempted"]
+    assert "lost their CPU" not in render(driven(tmp_path / "before", victims=[before]))
 
 
 def test_integrity_is_told_in_words(tmp_path: Path) -> None:

@@ -67,8 +67,11 @@ def test_the_lines_of_movers_and_victims_are_events() -> None:
     lines = [driven_run.mover(0), driven_run.victim(), driven_run.wrong_word(), driven_run.wrong_word(call=None)]
     # Damaged memory holds anything, and a process of a family that finds it is no thread of ours.
     lines += [driven_run.wrong_word(thread=-1, call=None, found=(1 << 64) - 1)]
-    lines += [driven_run.FAMILY, {"event": "churn", "forks": 1, "mremaps": 2, "splits": 3, "writes": 4}]
-    lines += [driven_run.page_type()]
+    lines += [
+        driven_run.units(),
+        driven_run.FAMILY,
+        {"event": "churn", "forks": 1, "mremaps": 2, "splits": 3, "writes": 4},
+    ]
     for line in lines:
         assert told(line) == [line]
 
@@ -83,7 +86,7 @@ def test_the_lines_of_movers_and_victims_are_events() -> None:
         driven_run.victim(longest=[{"t_ns": 1}]),
         driven_run.wrong_word(call={"thread": 1}),
         driven_run.FAMILY | {"chain": ["one"]},
-        driven_run.page_type(verified="yes"),
+        driven_run.units(verified="yes"),
     ],
 )
 def test_a_line_of_a_mover_or_victim_that_lacks_something_is_the_workloads_failure(line: dict[str, object]) -> None:

@@ -42,7 +42,7 @@ def write_driven(results: Path) -> Path:
         "victims": [driven_run.victim(longest=longest)],
         "wrong_words": [driven_run.wrong_word()],
         "family": driven_run.FAMILY,
-        "page_type": driven_run.page_type(),
+        "units": driven_run.units(),
     }
     return driven_run.write(results, record, [driven_run.trial_record(**left)])
 

@@ -90,12 +90,6 @@ def test_a_run_from_before_drivers_has_none_of_it(tmp_path: Path) -> None:
     assert {thread.role for thread in run.trials[0].threads} == {"worker"}
 
 
-def test_whether_the_pages_were_seen_to_be_what_was_asked_for_is_read(tmp_path: Path) -> None:
-    assert load_trial(tmp_path / "seen", page_type=driven_run.page_type()).pages_verified is True
-    assert load_trial(tmp_path / "unseen", page_type=driven_run.page_type(verified=0)).pages_verified is False
-    assert load_trial(tmp_path / "base", page_type=None).pages_verified is None
-
-
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
@@ -107,7 +101,6 @@ def test_whether_the_pages_were_seen_to_be_what_was_asked_for_is_read(tmp_path: 
         ("victims", [driven_run.victim(latency={"min": 1, "max": 2, "sum": 3, "counts": [[1, 1], [9, 1]]})], "counts"),
         ("wrong_words", [driven_run.wrong_word(kind=3)], "wrong_words[0].kind"),
         ("family", driven_run.FAMILY | {"chain": [1, -2]}, "family.chain"),
-        ("page_type", {"pages": "64k", "verified": -1}, "page_type.verified"),
         ("workload", {"page_bytes": 4096, "driver": {"unit_bytes": 5000}}, "workload.driver.unit_bytes"),
     ],
 )
