@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import lzma
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import synthetic_run
 from migration_stacks import captured
 
-from numabench import perf
-from numabench.analysis import phases, recorded
+from numabench import perf, store
+from numabench.analysis import observed, phases, recorded
 from numabench.analysis.callchain import Stack
 from numabench.comparison.kernel_tree import SEVERAL_PHASES, TreeBuilder
 from numabench.comparison.recorded import Recorder
+
+if TYPE_CHECKING:
+    from numabench.record import Run
 
 FIXTURES = Path(__file__).parent.parent / "fixtures/perf"
 SYSCALL_6_1 = "__x64_sys_move_pages do_syscall_64 entry_SYSCALL_64_after_hwframe"
@@ -137,6 +143,19 @@ def test_no_sample_is_lost_and_phases_are_those_of_the_whole_chains() -> None:
         assert own <= told[phase] <= own + tree.weight[tree.phase == SEVERAL_PHASES].sum()
 
 
+def test_samples_of_several_phases_may_show_as_one_path() -> None:
+    stacks = [
+        Stack((name,), 2, 2, kernel_frames=1) for name in ("smp_invalidate_interrupt", "sysvec_apic_timer_interrupt")
+    ]
+    tree = TreeBuilder().of_stacks(stacks)
+    assert tree.chains() == {("[irq]",): (4, 4)}
+    assert tree.phase.tolist() == [-1, SEVERAL_PHASES]
+    assert dict(zip(tree.phases, tree.phase_weight.tolist(), strict=True)) == {
+        phases.RECEIVED: 2,
+        phases.OUTSIDE: 2,
+    }
+
+
 def test_raw_names_are_kept() -> None:
     stacks = [
         Stack(("__mutex_lock.constprop.0", "mutex_lock", "page_lock_anon_vma_read"), 1, 1, kernel_frames=3),
@@ -179,3 +198,46 @@ def test_nothing_selected_makes_no_tree(tmp_path: Path) -> None:
     data.write_bytes(lzma.decompress((FIXTURES / "perf-6.12/compressed.data.xz").read_bytes()))
     profile = perf.load(data)
     assert Recorder().tree(profile, None, np.zeros(len(profile.groups), np.bool_)) is None
+
+
+def stored(results: Path, content: bytes, pids: tuple[int, ...]) -> Run:
+    """A run whose second trial was observed, and whose workload were these processes."""
+    record = synthetic_run.run_record(boot_id="one boot")
+    record["plan"]["order"] = [["default", "measure"], ["default", "observe:cpu"]]
+    writer = store.create(results, synthetic_run.RUN_ID)
+    writer.write_run(record)
+    writer.write_trial(1, synthetic_run.trial_record(1), b"{}\n", synthetic_run.samples())
+    recording = writer.scratch(2) / "cpu.data"
+    recording.write_bytes(content)
+    trial = {**synthetic_run.trial_record(2), "role": "observe:cpu", "observe": {"recipe": "cpu", "file": "cpu.data"}}
+    writer.write_trial(2, trial, b"{}\n", synthetic_run.samples(), [recording])
+    writer.write_end(synthetic_run.END)
+    run = store.load(writer.path)
+    threads = tuple(replace(run.trials[1].threads[0], pid=pid) for pid in pids)
+    return replace(run, trials=(run.trials[0], replace(run.trials[1], threads=threads)))
+
+
+def test_what_a_pass_recorded_is_of_the_workloads_own_processes(tmp_path: Path) -> None:
+    content = lzma.decompress((FIXTURES / "perf-6.1/cpu-clock.data.xz").read_bytes())
+    symbols = tmp_path / "kallsyms"
+    symbols.write_bytes(lzma.decompress((FIXTURES / "perf-6.1/kallsyms.xz").read_bytes()))
+    (tmp_path / "cpu.data").write_bytes(content)
+    profile = perf.load(tmp_path / "cpu.data")
+    by_pid: dict[int, int] = {}
+    for group in profile.groups:
+        by_pid[int(group["pid"])] = by_pid.get(int(group["pid"]), 0) + int(group["count"])
+    heaviest = max((pid for pid in by_pid if pid), key=lambda pid: by_pid[pid])
+    run = stored(tmp_path / "results", content, (heaviest,))
+    kallsyms = profile.kallsyms(symbols)
+    recorder = Recorder()
+    found = recorder.record(run, run.trials[1], profile, kallsyms)
+    assert found is not None
+    assert (found.run_id, found.boot_id, found.trial) == (run.run_id, "one boot", 2)
+    assert found.tree.samples.sum() == by_pid[heaviest]
+    assert found.names == recorder.vocabulary(kallsyms)
+    assert found.migrated_bytes == observed.migrated_bytes(run, run.trials[1])
+    # Of a program of the user's own nobody knows which processes are its: all count that are no idle CPU.
+    everything = recorder.record(run, run.trials[1], profile, None, everything=True)
+    assert everything is not None
+    assert everything.tree.samples.sum() == sum(count for pid, count in by_pid.items() if pid)
+    assert everything.names is None

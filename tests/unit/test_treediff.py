@@ -15,6 +15,7 @@ from numabench.analysis.callchain import Stack
 from numabench.analysis.phases import place
 from numabench.comparison.boots import of_recordings
 from numabench.comparison.kernel_tree import TreeBuilder
+from numabench.comparison.moderated import adjust, compare
 from numabench.comparison.prefix_tree import depths, merge
 from numabench.comparison.side import Recorded
 from numabench.comparison.tested import compare_shares
@@ -254,14 +255,42 @@ def test_what_other_assignments_of_boots_show_as_well_is_chance() -> None:
     alone = compare_shares([usual], boots, 0.05)
     assert alone.tables[0] is not None
     assert alone.tables[0].changed.tolist() == [True] + [False] * 59
-    # Many figures now part the boots otherwise, and further.
-    for row in range(1, 60):
-        usual[row, some.permutation(10)[:5]] += 0.02
+    # Other figures now part the boots otherwise, and further.
+    for row in range(1, 13):
+        others = some.permutation(10)
+        usual[row, others[:5]] += 0.01
+        usual[row, others[5:]] -= 0.01
     among_others = compare_shares([usual], boots, 0.05)
     assert among_others.permutation_p is not None
     assert among_others.permutation_p > 0.05
     assert among_others.tables[0] is not None
+    assert among_others.tables[0].q[0] < 0.05
     assert not among_others.tables[0].changed.any()
+
+
+def test_three_against_three_have_too_few_assignments_to_trust_in_shrunk_variances() -> None:
+    some = np.random.default_rng(7)
+    boots = of_recordings(
+        *([recording({("f0",): 10**6}, 10 * side + number) for number in range(3)] for side in range(2)),
+        np.full(6, 10**6),
+        np.ones(6),
+    )
+    shares = 0.1 + some.standard_normal((60, 6)) * 0.002 * np.exp(some.standard_normal((60, 1)))
+    found = compare_shares([shares[:20], shares[20:]], boots, 0.05)
+    figures = np.arcsin(np.sqrt(shares)).T
+    expected = compare(figures[:3], figures[3:], figures.mean(axis=0), np.full(60, 2.5e-7), careful=True)
+    assert found.permutation_p is None
+    tables = [table for table in found.tables if table is not None]
+    assert np.concatenate([table.p for table in tables]) == pytest.approx(expected.p)
+    # Both tables are one family.
+    assert np.concatenate([table.q for table in tables]) == pytest.approx(adjust(expected.p))
+
+
+def test_which_boots_a_path_was_seen_in_does_not_decide_whether_it_is_shown() -> None:
+    boots = [recording({("f0",): 10_000}, number, set(NAMES)) for number in range(5)]
+    once = recording({("f0",): 9970, ("f0", "f1"): 30}, 9, set(NAMES))
+    assert [row.name for row in diff([*boots, once], boots, min_share=0.001).nodes] == ["f0"]
+    assert [row.name for row in diff([*boots, once], boots, min_share=0.0002).nodes] == ["f0", "f1"]
 
 
 def test_costs_are_of_2_mib_that_were_migrated() -> None:
