@@ -23,8 +23,8 @@ _EXACT = 2000
 _SAMPLE = 1000
 # Statistics held at one time: so many stay in a CPU's cache.
 _AT_ONCE = 200_000
-# A trend over size has at most so many steps, each of at least so many figures.
-_STEPS, _FOR_STEP = 12, 15
+# A trend over size has so many terms and needs so many figures, else all are taken to vary alike.
+_TERMS, _FOR_TREND = 3, 30
 _TINY = 1e-300
 
 
@@ -92,10 +92,9 @@ def _prior(
 
     # Without a single sample there is no variance, and its logarithm says nothing.
     logs = np.log(np.maximum(variance, floor * 1e-2 + _TINY))
-    steps = min(max(len(logs) // _FOR_STEP, 1), _STEPS)
-    trend = _trend(logs, size, steps)
+    trend = _trend(logs, size)
     residual = logs - trend
-    spread = float(residual @ residual) / max(len(logs) - steps, 1) - float(special.polygamma(1, rest / 2))
+    spread = float(residual @ residual) / max(len(logs) - _TERMS, 1) - float(special.polygamma(1, rest / 2))
     shift = special.digamma(rest / 2) - math.log(rest / 2)
     if spread <= 0:
         return np.exp(trend - shift), math.inf
@@ -103,16 +102,23 @@ def _prior(
     return np.exp(trend - shift + special.digamma(dof / 2) - math.log(dof / 2)), dof
 
 
-def _trend(logs: NDArray[np.float64], size: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    """What the logarithms of variances are at each size: between medians of steps, which no single figure moves."""
+def _trend(logs: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the logarithms of variances are at each size: a parabola.
+
+    A figure far from all others in size would have the parabola bend to it, and if it changed, hide that: the more
+    a figure could do so (its leverage), the less it counts.
+    """
     import numpy as np
 
-    parts = np.array_split(np.argsort(size, kind="stable"), steps)
-    sizes, usual = ([float(np.median(column[part])) for part in parts] for column in (size, logs))
-    trend = np.interp(size, sizes, usual)
-    # The logarithm's mean, not its median, is what the prior is made of.
-    shifted: NDArray[np.float64] = trend + (logs - trend).mean()
-    return shifted
+    if len(logs) < _FOR_TREND or np.ptp(size) == 0:
+        return np.full(len(logs), logs.mean())
+    terms = np.polynomial.chebyshev.chebvander(2 * (size - size.min()) / np.ptp(size) - 1, _TERMS - 1)
+    orthogonal, _ = np.linalg.qr(terms)
+    leverage = (orthogonal**2).sum(axis=1)
+    weight = np.maximum(1 - leverage, 0)
+    factors = np.linalg.lstsq(terms * weight[:, None], logs * weight, rcond=None)[0]
+    trend: NDArray[np.float64] = terms @ factors
+    return trend
 
 
 def _trigamma_inverse(value: float) -> float:
