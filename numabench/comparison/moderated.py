@@ -23,8 +23,8 @@ _EXACT = 2000
 _SAMPLE = 1000
 # Statistics held at one time: so many stay in a CPU's cache.
 _AT_ONCE = 200_000
-# A trend over size needs so many figures, else all are taken to vary alike.
-_FOR_TREND = 30
+# A trend over size has so many terms and needs so many figures, else all are taken to vary alike.
+_TERMS, _FOR_TREND = 3, 30
 _TINY = 1e-300
 
 
@@ -92,17 +92,33 @@ def _prior(
 
     # Without a single sample there is no variance, and its logarithm says nothing.
     logs = np.log(np.maximum(variance, floor * 1e-2 + _TINY))
-    if len(variance) >= _FOR_TREND and np.ptp(size) > 0:
-        trend = np.polynomial.Polynomial.fit(size, logs, 2)(size)
-    else:
-        trend = np.full(len(logs), logs.mean())
+    trend = _trend(logs, size)
     residual = logs - trend
-    spread = float(residual @ residual) / max(len(logs) - 3, 1) - float(special.polygamma(1, rest / 2))
+    spread = float(residual @ residual) / max(len(logs) - _TERMS, 1) - float(special.polygamma(1, rest / 2))
     shift = special.digamma(rest / 2) - math.log(rest / 2)
     if spread <= 0:
         return np.exp(trend - shift), math.inf
     dof = 2 * _trigamma_inverse(spread)
     return np.exp(trend - shift + special.digamma(dof / 2) - math.log(dof / 2)), dof
+
+
+def _trend(logs: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the logarithms of variances are at each size: a parabola.
+
+    A figure far from all others in size would have the parabola bend to it, and if it changed, hide that: the more
+    a figure could do so (its leverage), the less it counts.
+    """
+    import numpy as np
+
+    if len(logs) < _FOR_TREND or np.ptp(size) == 0:
+        return np.full(len(logs), logs.mean())
+    terms = np.polynomial.chebyshev.chebvander(2 * (size - size.min()) / np.ptp(size) - 1, _TERMS - 1)
+    orthogonal, _ = np.linalg.qr(terms)
+    leverage = (orthogonal**2).sum(axis=1)
+    weight = np.maximum(1 - leverage, 0)
+    factors = np.linalg.lstsq(terms * weight[:, None], logs * weight, rcond=None)[0]
+    trend: NDArray[np.float64] = terms @ factors
+    return trend
 
 
 def _trigamma_inverse(value: float) -> float:
@@ -175,9 +191,12 @@ def permute(
         delta2 /= variance
         greatest[first : first + step] = delta2.max(axis=1)
     ahead = greatest >= greatest[0] * (1 - 1e-9)
-    # The mirror image of an assignment has the same statistic.
-    alike = 2 if of_a == of_b else 1
-    return Permuted(float(ahead.mean()), alike / math.comb(count, of_a))
+    return Permuted(float(ahead.mean()), 1 / _distinct(count, of_a))
+
+
+def _distinct(count: int, of_a: int) -> int:
+    """How many assignments there are: the mirror image of one has the same statistic and is the same."""
+    return math.comb(count, of_a) // (2 if 2 * of_a == count else 1)
 
 
 def _assignments(count: int, of_a: int, seed: int) -> NDArray[np.float64]:
@@ -186,8 +205,10 @@ def _assignments(count: int, of_a: int, seed: int) -> NDArray[np.float64]:
 
     import numpy as np
 
-    if math.comb(count, of_a) <= _EXACT:
-        chosen = np.array(list(combinations(range(count), of_a)))
+    distinct = _distinct(count, of_a)
+    if distinct <= _EXACT:
+        # In order, all that have the first run come first, and the others are their mirror images.
+        chosen = np.array(list(combinations(range(count), of_a))[:distinct])
     else:
         random = np.random.default_rng(seed)
         drawn = [random.permutation(count)[:of_a] for _ in range(_SAMPLE - 1)]

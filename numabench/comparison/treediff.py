@@ -37,8 +37,9 @@ class NodeChange:
     samples at and below the node, empty where they are of several. `raw_a` and `raw_b` are the names that the function
     has on each side.
 
-    `verdict` is about the share. `cost_verdict` is about the weight for each 2 MiB, which does not change where another
-    function gets faster; it is `not comparable` where a side does not know what was migrated.
+    `verdict` is about the share: a `q` below the rate asked for is none where `TreeDiff.permutation_p` says that other
+    assignments of boots to sides show as much. `cost_verdict` is about the weight for each 2 MiB, which does not change
+    where another function gets faster; it is `not comparable` where a side does not know what was migrated.
     """
 
     name: str

@@ -161,3 +161,15 @@ def test_what_is_no_program_is_not_opened_as_one(path: str) -> None:
     from pathlib import Path
 
     assert read_elf(Path(path)) is None
+
+
+def test_functions_are_text_symbols_with_every_alias_and_without_their_padding() -> None:
+    assert Kallsyms(TEXT).functions() == {
+        "_stext",
+        "_text",
+        "first",
+        "alias_of_first",
+        "last_of_the_kernel",
+        "in_module",
+        "bpf_prog_6deef7357e7b4530",
+    }
