@@ -34,10 +34,12 @@ def test_ten_large_recordings_against_ten_take_a_second() -> None:
     runs = [tree_runs.recorded(tree_runs.sampled(tree, random.poisson(tree.samples)), number) for number in range(20)]
     # What numpy and scipy take to be imported is no part of it.
     diff(runs[:1], runs[1:2])
-    start = time.process_time()
-    found = diff(runs[:10], runs[10:])
-    spent = time.process_time() - start
+    spent = []
+    for _ in range(3):
+        start = time.process_time()
+        found = diff(runs[:10], runs[10:])
+        spent.append(time.process_time() - start)
     assert found.samples_a > 5_000_000
     assert len(found.nodes) > 1000
-    # The target is 1 s; other work on this machine slows caches.
-    assert spent < 2
+    # The target is 1 s, and 0.4 s were seen; other work on a machine may double what CPU time is told.
+    assert min(spent) < 1.5
