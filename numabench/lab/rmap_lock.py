@@ -65,4 +65,4 @@ ARMS = (
 
 def patch_name(release: str) -> str:
     """The name of the project's patch for a kernel's source, by its version (`6.12`)."""
-    return f"anon-vma-excl-{release}.patch"
+    return f"anon-vma-excl-{release}"
