@@ -155,15 +155,14 @@ def _median(values: Iterable[float | Missing]) -> float | Missing:
 def waiting_tree(stacks: Iterable[Stack]) -> CallTree:
     """Who waited for a lock while migrating, as the thread drew it: one row, and below it who wanted the lock.
 
-    The lock's own functions and the scheduler's, which differ by kernel and by whether a thread spun or slept, are one
-    frame that names the lock's class.
+    All threads are one, and the kernel's part of the chains is drawn. The lock's own functions and the scheduler's,
+    which differ by kernel and by whether a thread spun or slept, are one frame that names the lock's class.
     """
     waiting = []
     for stack in stacks:
         where = phases.place(stack.kernel)
         if where.in_migration and where.waits_for.startswith(_RWSEM):
             above = phases.above_lock(stack.kernel)
-            frames = (f"[waiting for {where.waits_for}]", *above, *stack.frames[stack.kernel_frames :])
-            kernel = stack.kernel_frames - len(stack.kernel) + len(above) + 1
-            waiting.append(replace(stack, frames=frames, kernel_frames=kernel))
+            frames = (f"[waiting for {where.waits_for}]", *above)
+            waiting.append(replace(stack, frames=frames, kernel_frames=len(frames), comm=""))
     return calltree.build(waiting, style="fractal")

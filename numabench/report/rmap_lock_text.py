@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 from numabench.analysis.missing import Missing
 from numabench.comparison.rmap_lock import FLUSHES_PER_2MB, LOCKS_PER_2MB, WAIT_REMAP, WAIT_UNMAP
 from numabench.report import calltree_text
+from numabench.report.escape import escape
 from numabench.report.page import BOLD, YELLOW, Page
 from numabench.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numabench.comparison.change import Verdict
     from numabench.comparison.rmap_lock import ArmResult, Mode
+    from numabench.comparison.treediff import NodeChange
 
 _MIN_WIDTH = 100
 _LABEL, _VALUE = 44, 16
+# What takes the lock: to unmap, and to remap.
+_TAKERS = ("folio_lock_anon_vma_read", "rmap_walk_anon")
+_LEAST_SHARE = 0.005
 _WAITING_PHASES = ("unmap, waiting for rwsem", "remap, waiting for rwsem")
 
 
@@ -49,12 +53,14 @@ def _arm(page: Page, arm: ArmResult) -> None:
         page.raw(f"  {label:<{_LABEL}}{cells}  {mails}")
     _split(page, arm.exclusive)
     if arm.diff is not None and arm.diff.tree is not None:
-        for node in arm.diff.tree.phases:
-            if node.name.startswith(_WAITING_PHASES):
-                interval = "" if node.ci95 is None else f" ({node.ci95[0] * 100:+.1f}..{node.ci95[1] * 100:+.1f})"
-                page.text(
-                    f"{node.name}: {node.delta * 100:+.1f} points{interval}: {_verdict(node.verdict)}", indent=2, hang=2
-                )
+        tree = arm.diff.tree
+        waits = [node for node in tree.phases if node.name.startswith(_WAITING_PHASES)]
+        page.text("from shared to exclusive, in points of the workload's CPU samples (95 %):", indent=2)
+        for node in waits:
+            page.raw(_change(node.name, node))
+        for node in tree.nodes:
+            if node.name in _TAKERS and max(node.share_a, node.share_b) >= _LEAST_SHARE:
+                page.raw(_change(f"{tree.nodes[node.parent].name} > {node.name}", node))
     if arm.waiting is not None and arm.waiting.total_weight and not arm.is_control:
         page.text("who waits in exclusive mode, each share of its parent as in the thread:", indent=2)
         drawn = calltree_text.render(arm.waiting, calltree_text.OF_2012)
@@ -62,10 +68,9 @@ def _arm(page: Page, arm: ArmResult) -> None:
             page.raw(line)
 
 
-def _verdict(verdict: Verdict) -> str:
-    return (
-        f"{verdict} from shared to exclusive" if verdict in {"grown", "shrunk", "appeared", "disappeared"} else verdict
-    )
+def _change(name: str, node: NodeChange) -> str:
+    interval = "" if node.ci95 is None else f"({node.ci95[0] * 100:+.1f}..{node.ci95[1] * 100:+.1f})"
+    return f"    {escape(name):<{_LABEL - 2}}{node.delta * 100:>+7.1f}  {interval:<16}  {node.verdict}"
 
 
 def _split(page: Page, mode: Mode) -> None:
