@@ -26,6 +26,7 @@ release = $(VERSION).$(PATCHLEVEL).$(SUBLEVEL)$(local)
 zeros = head -c $(1) /dev/zero
 
 tinyconfig:
+	@if [ -e include/config ]; then echo 'The source tree is not clean'; exit 1; fi
 	@echo '# CONFIG_KSM is not set' >$(config)
 
 olddefconfig:
@@ -46,6 +47,7 @@ modules:
 	@echo fs/ext4/ext4.o >$(O)/modules.order
 
 mrproper:
+	@test -e Documentation/Makefile
 	@rm -rf include/config
 """
 # Read by a shell where a compiler would stand; its lines are a patch's to change.

@@ -169,9 +169,18 @@ class TreeSource:
         if _tree(self.path).digest != self.digest:
             raise NumabenchError(f"{self.path} was changed while it was copied", "try again when it is at rest")
         if not self.from_git:
-            # What was built in the tree would be taken for sources.
-            argv = ["make", "-C", str(into), "ARCH=x86_64", "mrproper"]
-            process.run(argv, timeout_s=_UNPACK_S).check("cleaning the copy of the source")
+            _clean(into)
+
+
+def _clean(copy: Path) -> None:
+    """Remove what was built in a tree: it would be taken for sources. Kbuild itself knows what that is."""
+    makefile = copy / "Documentation" / "Makefile"
+    if not makefile.exists():
+        # It is cleaned, too, and was left out.
+        makefile.parent.mkdir(exist_ok=True)
+        makefile.touch()
+    argv = ["make", "-C", str(copy), "ARCH=x86_64", "mrproper"]
+    process.run(argv, timeout_s=_UNPACK_S).check("cleaning the copy of the source")
 
 
 def _tree(path: Path) -> TreeSource:

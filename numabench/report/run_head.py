@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from numabench.idset import format_ids
@@ -61,7 +62,7 @@ def _machine(page: Page, run: Run) -> None:
 def _plan(page: Page, run: Run) -> None:
     plan = run.planned
     if plan.argv:
-        page.item("command", " ".join(plan.argv))
+        page.item("command", shlex.join(plan.argv))
     page.item("workload", _workload(plan))
     if plan.mover is not None:
         page.item("driver", driver_words(run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def _head(page: Page, summary: SweepSummary) -> None:
     if run is not None:
         where = "a guest" if run.is_guest else run.machine.hostname or "this hardware"
         page.item("ran on", f"{where}, Linux {run.machine.kernel_release}, {run.machine.cpu_count} CPUs")
-    page.item("command", " ".join(sweep.argv))
+    page.item("command", shlex.join(sweep.argv))
     for axis in sweep.axes:
         page.item(axis.name, ", ".join(axis.values))
     page.item("order", f"each repeat has every cell once, shuffled by seed {sweep.seed}")

@@ -277,6 +277,13 @@ def test_of_a_git_work_tree_that_was_built_in_the_sources_count_alone(home: Path
     assert build(str(source)).key != clean.key
 
 
+def test_a_tree_that_was_built_in_is_cleaned_in_the_copy_alone(home: Path, source: Path) -> None:
+    (source / "include" / "config").mkdir(parents=True)
+    (source / "include" / "config" / "auto.conf").touch()
+    assert build(str(source)).release in made(home)
+    assert (source / "include" / "config" / "auto.conf").exists()
+
+
 def start_build(source: Path, *more: str) -> process.Process:
     """`numabench lab kernel build` in a process of its own."""
     argv = [sys.executable, "-m", "numabench", "lab", "kernel", "build", "--source", str(source), *more]
