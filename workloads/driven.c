@@ -195,6 +195,19 @@ static void place_threads(struct process *process)
             (struct place){.cpus = is_free ? victims : &drive->spots[i], .policy = POLICY_DEFAULT};
 }
 
+/* The thread that reports sleeps where the first mover works: on a CPU of its own it would add that one to those which
+ * the kernel asks to flush their TLBs with each page (mm_cpumask), at some percent of the time of a move. A family is
+ * forked from it and runs where it does: on all CPUs. */
+static void place_main(struct process *process)
+{
+    struct drive *drive = process->drive;
+    const struct driven_options *options = drive->options;
+    bool has_spot = drive->mover_count && options->mover == MOVER_INSIDE && !process->workload->has_family;
+
+    process->main_runs_at =
+        (struct place){.cpus = has_spot ? &drive->spots[0] : &drive->topology->all, .policy = POLICY_DEFAULT};
+}
+
 static void lay_out_mover(struct process *process, unsigned number)
 {
     struct drive *drive = process->drive;
@@ -229,7 +242,6 @@ static void lay_out(struct process *process)
     drive->movers = runner_memory(process->workload, drive->mover_count * sizeof(*drive->movers));
     drive->victims = runner_memory(process->workload, drive->victim_count * sizeof(*drive->victims));
     drive->spots = runner_memory(process->workload, process->thread_count * sizeof(*drive->spots));
-    process->main_runs_at = (struct place){.cpus = &drive->topology->all, .policy = POLICY_DEFAULT};
     for (unsigned i = 0; i < process->slice_count; i++)
         process->slices[i] = (struct slice){.bytes = drive->memory.slice_bytes,
                                             .number = i,
@@ -242,6 +254,7 @@ static void lay_out(struct process *process)
         process->threads[i].role_number = i < drive->mover_count ? i : i - drive->mover_count;
     }
     place_threads(process);
+    place_main(process);
     for (unsigned i = 0; i < drive->mover_count; i++)
         lay_out_mover(process, i);
     for (unsigned i = 0; i < drive->victim_count; i++)

@@ -7,6 +7,7 @@
 
 #include "calls.h"
 #include "lines.h"
+#include "monotonic.h"
 #include "random.h"
 
 enum { UNKNOWN = -1 };
@@ -94,6 +95,27 @@ static void prepare_unanswered(struct unanswered *unanswered, size_t batch)
     memset(unanswered->status, 0xff, batch * sizeof(*unanswered->status));
 }
 
+/* Whether a call names units and their targets one by one. */
+static bool names_units(const struct mover *mover)
+{
+    enum reach reach = mover->drive->driver->reach;
+
+    return reach == REACH_PAGES || reach == REACH_NOTHING;
+}
+
+/* What only calls need that name units: other drivers move these lists with the process, or have no use for them. */
+static void prepare_requests(struct mover *mover)
+{
+    size_t count = mover->unit_count;
+
+    mover->nodes = allocate(mover->batch + 1, sizeof(*mover->nodes));
+    mover->again_nodes = allocate(count, sizeof(*mover->again_nodes));
+    memset(mover->again_nodes, 0xff, count * sizeof(*mover->again_nodes));
+    memset(mover->again, 0xff, count * sizeof(*mover->again));
+    if (mover->drive->driver->reach == REACH_PAGES)
+        prepare_unanswered(&mover->unanswered, mover->batch);
+}
+
 void mover_prepare(struct mover *mover)
 {
     const struct thread *thread = mover->thread;
@@ -106,21 +128,18 @@ void mover_prepare(struct mover *mover)
         mover->base = drive->obstacles;
     mover->addresses = allocate(count, sizeof(*mover->addresses));
     mover->again = allocate(count, sizeof(*mover->again));
-    mover->again_nodes = allocate(count, sizeof(*mover->again_nodes));
     mover->status = allocate(count, sizeof(*mover->status));
     mover->known = allocate(count, sizeof(*mover->known));
-    mover->nodes = allocate(mover->batch + 1, sizeof(*mover->nodes));
     for (size_t unit = 0; unit < count; unit++)
         mover->addresses[unit] = mover->base + unit * drive->memory.unit_bytes;
     for (size_t unit = 0; unit < count; unit++) /* the lists are resident before GO */
-        mover->status[unit] = mover->again_nodes[unit] = UNSET;
-    memset(mover->again, 0xff, count * sizeof(*mover->again));
+        mover->status[unit] = UNSET;
     if (mover->kept_count) {
         memset(mover->calls_kept, 0, mover->kept_count * sizeof(*mover->calls_kept));
         memset(mover->last_call, 0, count * sizeof(*mover->last_call));
     }
-    if (drive->driver->reach == REACH_PAGES)
-        prepare_unanswered(&mover->unanswered, mover->batch);
+    if (names_units(mover))
+        prepare_requests(mover);
     find_units(mover);
 }
 
@@ -229,6 +248,24 @@ static const int *nodes_of(struct mover *mover, void **addresses, size_t count, 
     return mover->again_nodes;
 }
 
+/* Asks where units are that were moved by ranges or with their process, and takes that in: time which is not the
+ * driver's. How many of them are now the first of `again`. */
+static size_t look(struct mover *mover, const struct pass *pass, void **addresses, size_t count)
+{
+    size_t kept;
+    uint64_t begin_ns, end_ns;
+
+    if (mover_query(mover, addresses, count, mover->status))
+        for (size_t i = 0; i < count; i++)
+            mover->status[i] = UNSET;
+    begin_ns = monotonic_ns();
+    kept = account(mover, pass, addresses, count, 0);
+    end_ns = monotonic_ns();
+    mover->query_ns += end_ns - begin_ns;
+    mover->elapsed_ns = end_ns - mover->thread->process->go_ns;
+    return kept;
+}
+
 /* Asks for every address of the list. Those that did not move are then the first of `again`: their number. `done` is
  * how many were asked for, which is not all when the run is stopped. */
 static size_t ask(struct mover *mover, const struct pass *pass, void **addresses, size_t count, size_t *done)
@@ -245,7 +282,7 @@ static size_t ask(struct mover *mover, const struct pass *pass, void **addresses
                                   .from = pass->from,
                                   .to = pass->to};
 
-        if (reach == REACH_PAGES || reach == REACH_NOTHING)
+        if (names_units(mover))
             request.nodes = nodes_of(mover, request.addresses, request.count, pass->is_retry);
         if (reach == REACH_PAGES)
             kept = call_by_pages(mover, pass, &request, kept);
@@ -253,12 +290,9 @@ static size_t ask(struct mover *mover, const struct pass *pass, void **addresses
             mover_call(mover, &request);
         *done += request.count;
     }
-    if (reach == REACH_PAGES || reach == REACH_NOTHING || !*done)
+    if (names_units(mover) || !*done)
         return kept;
-    if (mover_query(mover, addresses, *done, mover->status))
-        for (size_t i = 0; i < *done; i++)
-            mover->status[i] = UNSET;
-    return account(mover, pass, addresses, *done, 0);
+    return look(mover, pass, addresses, *done);
 }
 
 /* Calls that name ranges go to their ranges in another order; those that name pages to single pages. */
@@ -299,7 +333,7 @@ static void run_pass(struct mover *mover)
 
     mover->targets[0] = node_id(mover, pass.to);
     mover->targets[1] = node_id(mover, drive_ring(mover->drive, mover->passes + 2));
-    for (size_t i = 0; i <= mover->batch; i++)
+    for (size_t i = 0; mover->nodes && i <= mover->batch; i++)
         mover->nodes[i] = target_of(mover, i + mover->first_unit % 2);
     left = ask(mover, &pass, mover->addresses, mover->unit_count, &asked);
     mover->requested += asked;

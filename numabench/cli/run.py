@@ -70,7 +70,10 @@ def run(
         ),
     ] = None,
     mover: Annotated[
-        str | None, typer.Option(help="Movers live inside the workload, or outside by its pid. [default: inside]")
+        str | None,
+        typer.Option(
+            help="Movers live inside the workload, or outside by its pid. [default: inside, of migrate_pages outside]"
+        ),
     ] = None,
     move_all: Annotated[
         bool | None, typer.Option("--move-all", help="Move pages that other processes map, too (MPOL_MF_MOVE_ALL).")

@@ -34,9 +34,9 @@ class Circumstances:
 class Driver:
     """A driver: what it takes, and `lacks`, which says in sentences what it misses here.
 
-    `movers` are where its movers may live and `orders` the orders that they may take pages in; `max_movers` is None
-    where there may be any number of them. Without batches one call moves a whole process. `knobs` are what must be set
-    while it works, by short names.
+    `movers` are where its movers may live, the usual place first, and `orders` the orders that they may take pages in;
+    `max_movers` is None where there may be any number of them. Without batches one call moves a whole process. `knobs`
+    are what must be set while it works, by short names.
     """
 
     name: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from numabench.drivers import catalog as drivers
-from numabench.drivers.driver import MOVE, Circumstances
+from numabench.drivers.driver import INSIDE, MOVE, Circumstances
 from numabench.errors import CannotRun, UsageError
 from numabench.experiment.drive_request import (
     DEPTH,
@@ -106,7 +106,7 @@ def decide(asked: DriveRequest, spec: Workload, topology: Topology, nodes: tuple
     return Drive(
         driver=driver.name,
         mover=MoverPlan(
-            mover=asked.mover or "inside",
+            mover=asked.mover or (INSIDE if spec.has_family else driver.movers[0]),
             flags=asked.flags if driver.has_movers and driver.flags else (),
             batch=_batch(asked, driver, pages),
             order=asked.order or "sequential",
