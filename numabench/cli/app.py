@@ -10,10 +10,27 @@ from typing import NoReturn
 from numabench.cli import folded
 from numabench.errors import EXIT_FAILED, EXIT_INTERRUPTED, NumabenchError
 from numabench.report.escape import escape, escape_lines
+from numabench.state_dir import has_journal
 
 
 def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def _say_what_is_altered() -> None:
+    """A run that was killed has left the machine as it had set it: whoever comes next is told."""
+    if not has_journal() or "state" in sys.argv[1:2]:
+        return
+    from numabench.host import knobs
+
+    try:
+        left = [entry for entry in knobs.altered() if entry.by == "killed" and not entry.is_stale]
+    except NumabenchError:
+        return
+    if left:
+        names = ", ".join(f"{entry.name} at {entry.now} (was {entry.before})" for entry in left)
+        line = f"numabench: a run that was killed has left {names}; put it back with: numabench state restore"
+        print(escape(line), file=sys.stderr)
 
 
 def _run_command() -> None:
@@ -28,6 +45,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGHUP, _terminated)
     try:
         try:
+            _say_what_is_altered()
             if not folded.try_words(sys.argv[1:]):
                 _run_command()
         finally:

@@ -18,6 +18,7 @@ from numabench.cli import (
     report,
     reproduce,
     run,
+    state,
     sweep,
     topology,
     workloads,
@@ -48,6 +49,7 @@ app.command("workloads")(workloads.workloads)
 app.command("drivers")(drivers.drivers)
 app.command("topology")(topology.topology)
 app.add_typer(lab.app, name="lab")
+app.add_typer(state.app, name="state")
 
 
 def _show_version(wanted: bool) -> None:

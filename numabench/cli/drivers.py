@@ -46,7 +46,7 @@ def _takes(driver: Driver) -> str:
     if not driver.has_movers:
         return "no movers: takes --victims, --pages, --sharing and --balancing"
     takes = [f"--{flag.replace('_', '-')}" for flag in driver.flags if flag != "move"]
-    takes += ["--mover outside"] if "outside" in driver.movers else []
+    takes += [f"--mover {other}" for other in driver.movers[1:]]
     takes += ["--batch"] if driver.has_batches else []
     takes += [f"--order {', '.join(driver.orders)}"] if len(driver.orders) > 1 else []
     movers = "any number of movers" if driver.max_movers is None else f"{driver.max_movers} mover"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from numabench.cli.options import DEFAULT_PROFILE
 from numabench.errors import CannotRun, UsageError
 from numabench.units import parse_duration, parse_size
 
@@ -56,6 +57,7 @@ def request_from(options: Mapping[str, Any], *, argv: tuple[str, ...], foreign: 
         sample_pages=options["sample_pages"],
         seed=options["seed"],
         knobs=_knobs(options),
+        profile=_profile(options),
         no_tune=options["no_tune"],
         drive=DriveRequest(**{each.name: options[each.name] for each in fields(DriveRequest)}),
         observe=_observed(options),
@@ -90,3 +92,16 @@ def _knobs(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if options["no_tune"] and wanted:
         raise UsageError("--no-tune sets no knob, and a knob is asked for", "leave out one or the other")
     return tuple(wanted.items())
+
+
+def _profile(options: Mapping[str, Any]) -> str:
+    """The profile's name, which is known to be right; a file's with its whole path, so that a guest finds it, too."""
+    from pathlib import Path
+
+    from numabench.host import profiles
+
+    name: str = options["profile"]
+    if options["no_tune"] and name != DEFAULT_PROFILE:
+        raise UsageError("--no-tune sets no knob, and --profile asks for some", "leave out one or the other")
+    profiles.load(name)
+    return str(Path(name).resolve()) if name.endswith(".toml") else name

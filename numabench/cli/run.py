@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from numabench.cli.boots import as_option, from_option, run_boots, show_boots
+from numabench.cli.options import DEFAULT_PROFILE
 from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, UsageError
 from numabench.units import parse_size
@@ -144,6 +145,9 @@ def run(
         int | None, typer.Option(min=1, max=MAX_KNOB, metavar="MS", help="scan_period_max_ms.")
     ] = None,
     scan_size: Annotated[int | None, typer.Option(min=1, max=MAX_KNOB, metavar="MB", help="scan_size_mb.")] = None,
+    profile: Annotated[
+        str, typer.Option(help="Knobs while it runs: measure, quiet, none, your own; see `numabench state profiles`.")
+    ] = DEFAULT_PROFILE,
     no_tune: Annotated[bool, typer.Option("--no-tune", help="Write nothing to the machine's knobs.")] = False,
     observe: Annotated[
         str | None,

@@ -13,6 +13,9 @@ from numabench.errors import CannotRun, UsageError
 from numabench.experiment import drive as driving
 from numabench.experiment import drive_request
 from numabench.experiment.drive_request import DriveRequest
+from numabench.host import profiles
+from numabench.host.knob_table import MEASURE as MEASURE_PROFILE
+from numabench.host.knob_table import find
 from numabench.host.root import LIVE, Root
 from numabench.idset import format_ids, parse_ids
 from numabench.record import MEASURE, OBSERVE, WARM_UP
@@ -43,7 +46,8 @@ MAX_INTERVAL_S = 3600.0
 class Request:
     """What the user asked for; None where the choice was left open.
 
-    `knobs` are those asked for by name; with `no_tune` a plan sets none, not even those that its driver needs.
+    `knobs` are those asked for by name, above those of `profile`; with `no_tune` a plan sets none, not even those that
+    its driver needs.
     """
 
     argv: tuple[str, ...]
@@ -65,6 +69,7 @@ class Request:
     sample_pages: int | None = None
     seed: int | None = None
     knobs: tuple[tuple[str, str], ...] = ()
+    profile: str = MEASURE_PROFILE
     no_tune: bool = False
     drive: DriveRequest = field(default_factory=DriveRequest)
     observe: tuple[str, ...] = ()
@@ -101,6 +106,7 @@ class Plan:
     sample_pages: int
     seed: int
     driver: str
+    profile: str
     knobs: tuple[tuple[str, str], ...]
     observe: tuple[str, ...]
     order: tuple[tuple[str, str], ...]
@@ -396,6 +402,7 @@ def make_plan(
         sample_pages=request.sample_pages or (GUEST_SAMPLE_PAGES if emulated else SAMPLE_PAGES),
         seed=seed,
         driver=drivers.AUTONUMA if drive is None else drive.driver,
+        profile=profiles.NONE if request.no_tune else request.profile,
         knobs=() if request.no_tune else _knobs(request, drive, topology, nodes, size_bytes, root=root),
         observe=observe,
         order=_trial_order(request, observe, seed),
@@ -460,12 +467,15 @@ def _extent(
 def _knobs(
     request: Request, drive: Drive | None, topology: Topology, nodes: tuple[int, ...], size_bytes: int, *, root: Root
 ) -> tuple[tuple[str, str], ...]:
-    """The knobs that the driver needs, and those that were asked for."""
+    """The knobs of the profile that are not as it wants them; above these what the driver needs, and what was asked."""
+    of_profile = profiles.needed(profiles.load(request.profile), root)
     if drive is None:
         needed = dict(drivers.find(drivers.AUTONUMA).knobs)
     else:
         needed = driving.knobs(drive, topology, nodes, size_bytes, root)
-    return tuple({**needed, **dict(request.knobs)}.items())
+    own = {**needed, **dict(request.knobs)}
+    taken = {find(name).name for name in own}
+    return tuple({**{name: value for name, value in of_profile.items() if name not in taken}, **own}.items())
 
 
 def _check_binds(request: Request, spec: Workload, topology: Topology, nodes: tuple[int, ...], size_bytes: int) -> None:

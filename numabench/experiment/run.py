@@ -67,7 +67,7 @@ def run_plan(
     ending = {"status": "failed", "message": "it ended before its last trial"}
     applied = knobs.apply(dict(plan.knobs), root=root, on_write=progress.say)
     try:
-        knobs.recover(root, on_write=progress.say)
+        # What a run that was killed left of knobs is put back when `applied` is entered, if any is to be set.
         cpuset.recover(root)
         with applied, libnuma.kept_from_balancing():
             remarks = observe.choice.remarks if observe else ()

@@ -149,6 +149,12 @@ def confined(mems: Sequence[int], cpus: Sequence[int], root: Root = LIVE) -> Ite
         yield Cpuset(directory)
 
 
+def stale(root: Root = LIVE) -> tuple[str, ...]:
+    """The cpusets whose owners are gone, as paths."""
+    hierarchy = _hierarchy(root)
+    return () if hierarchy is None else tuple(str(path) for path in _Parent(root, hierarchy).stale())
+
+
 def recover(root: Root = LIVE) -> None:
     """Take away the cpusets of owners that were killed; nothing where there are none, or where they are not ours to.
 
@@ -213,6 +219,19 @@ class _Parent:
     def has_any(self) -> bool:
         """Whether there is a cpuset of numabench's."""
         return bool(self._ours())
+
+    def stale(self) -> list[Path]:
+        """The groups whose owners are gone."""
+        found = []
+        for directory in self._ours():
+            with contextlib.suppress(OSError):
+                descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    found.append(directory)
+                finally:
+                    os.close(descriptor)
+        return found
 
     def make(self) -> Path:
         """A new group. Its name tells whether cpuset is to be disabled when the last one with such a name goes."""

@@ -14,35 +14,31 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from numabench.errors import NumabenchError, Unfit
+from numabench.state_dir import JOURNAL, LOCK, state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_JOURNAL, _LOCK = "knobs.journal", "knobs.lock"
-
 
 def default_state_dir() -> Path:
-    """Where the journal lies: $XDG_STATE_HOME/numabench, else /var/lib/numabench for root, ~/.local/state/numabench."""
+    """Where the journals lie (`numabench.state_dir`)."""
     from pathlib import Path
 
-    home = os.environ.get("XDG_STATE_HOME")
-    if home:
-        return Path(home) / "numabench"
-    return Path("/var/lib/numabench") if os.geteuid() == 0 else Path.home() / ".local/state/numabench"
+    return Path(state_dir())
 
 
 @contextlib.contextmanager
-def locked(state_dir: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Keep every other numabench with this state directory from knobs; the lock dies with its owner (flock(2)).
 
     Raises `Unfit` where another has it, and `NumabenchError` where the directory cannot be written.
     """
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        file = (state_dir / _LOCK).open("a+", encoding="utf-8")
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise _cannot_keep(state_dir, error) from None
+        raise _cannot_keep(directory, error) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,20 +54,32 @@ def locked(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def _cannot_keep(state_dir: Path, error: OSError) -> NumabenchError:
+def is_locked(directory: Path) -> bool:
+    """Whether a run lives that has set knobs."""
+    try:
+        with (directory / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _cannot_keep(directory: Path, error: OSError) -> NumabenchError:
     return NumabenchError(
-        f"cannot keep a journal of the machine's settings in {state_dir}: {error.strerror}",
+        f"cannot keep a journal of the machine's settings in {directory}: {error.strerror}",
         "set XDG_STATE_HOME to a directory that can be written, or pass --no-tune",
     )
 
 
 class Journal:
-    """The journal of one run, below a state directory that is `locked`; `records` are those on disk."""
+    """A journal below a state directory that is `locked`; `records` are those on disk."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, directory: Path, name: str = JOURNAL) -> None:
         self.records: list[dict[str, Any]] = []
-        self._directory = state_dir
-        self._path = state_dir / _JOURNAL
+        self._directory = directory
+        self._path = directory / name
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record that is durable when this returns. Raises `NumabenchError` where it cannot be."""
@@ -91,8 +99,12 @@ class Journal:
         """The same, with the records that a run before has left: up to the first line that is torn."""
         try:
             lines = self._path.read_bytes().split(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return self
+        except PermissionError as error:
+            raise NumabenchError(
+                f"cannot read {self._path}: {error.strerror}", "run as the user whose run it was, or as root"
+            ) from None
         for line in lines:
             crc, _, text = line.partition(b" ")
             if crc != f"{zlib.crc32(text):08x}".encode() or not text:

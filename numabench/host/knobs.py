@@ -9,106 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numabench import signals
-from numabench.errors import Unfit, UsageError
-from numabench.host.knob_journal import Journal, default_state_dir, locked
+from numabench.errors import Unfit
+from numabench.host import knob_access as access
+from numabench.host.knob_journal import Journal, default_state_dir, is_locked, locked
+from numabench.host.knob_table import (
+    ACTION,
+    DEBUGFS,
+    FILE,
+    FOLIOS_KIB,
+    KNOBS,
+    PROCESS,
+    SHOWN,
+    THP,
+    Knob,
+    find,
+    keys,
+    known,
+)
 from numabench.host.root import LIVE, Root
+from numabench.state_dir import APPLIED, JOURNAL
+
+__all__ = ["FOLIOS_KIB", "KNOBS", "THP", "Knob", "find", "keys"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-_DEBUGFS = "/sys/kernel/debug"
-_BALANCING = f"{_DEBUGFS}/sched/numa_balancing"
-THP = "/sys/kernel/mm/transparent_hugepage"
-_NODES = "/sys/devices/system/node"
-# Pools of hugetlb pages, by node: node0-hugepages-2048kB.
-_POOL = re.compile(r"(?:hugetlb\.)?(node\d{1,5})-(hugepages-\d{1,10}kB)")
-FOLIOS_KIB = (16, 32, 64, 128, 256, 512, 1024, 2048)
 _RUN_AS_ROOT = "run as root, or pass --no-tune"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-
-
-@dataclass(frozen=True)
-class Knob:
-    """A knob: its name in results, the short name it may be asked by, where kernels have it, and what it means."""
-
-    name: str
-    alias: str
-    paths: tuple[str, ...]
-    meaning: str
-    is_settable: bool = False
-
-
-def _scan_knob(alias: str, meaning: str) -> Knob:
-    # A sysctl until Linux kernel commit 8a99b6833c88 ("sched: Move SCHED_DEBUG sysctl to debugfs") (in v5.13).
-    sysctl = f"/proc/sys/kernel/numa_balancing_{alias}"
-    return Knob(f"kernel.numa_balancing_{alias}", alias, (f"{_BALANCING}/{alias}", sysctl), meaning, is_settable=True)
-
-
-def _sysctl(name: str, meaning: str, *, is_settable: bool = False) -> Knob:
-    return Knob(name, name.rpartition(".")[2], (f"/proc/sys/{name.replace('.', '/')}",), meaning, is_settable)
-
-
-# Written in this order, put back in the reverse: the switch last, so that balancing starts with its periods in place.
-KNOBS = (
-    _scan_knob("scan_delay_ms", "how long a new task runs before its memory is scanned"),
-    _scan_knob("scan_period_min_ms", "shortest time between two scans of a task"),
-    _scan_knob("scan_period_max_ms", "longest time between two scans of a task"),
-    _scan_knob("scan_size_mb", "how much memory one scan marks for hint faults"),
-    _sysctl("kernel.numa_balancing", "automatic balancing: 0 off, 1 on, 2 memory tiering, 3 both", is_settable=True),
-    _sysctl("kernel.numa_balancing_promote_rate_limit_MBps", "most that tiering promotes"),
-    Knob(
-        "kernel.numa_balancing_hot_threshold_ms",
-        "hot_threshold_ms",
-        (f"{_BALANCING}/hot_threshold_ms",),
-        "how soon after its scan a page must be used to be promoted",
-    ),
-    Knob(
-        "mm.numa.demotion_enabled",
-        "demotion_enabled",
-        ("/sys/kernel/mm/numa/demotion_enabled",),
-        "whether reclaim moves pages to a slower node",
-    ),
-    _sysctl("vm.zone_reclaim_mode", "whether a node reclaims before it takes memory elsewhere"),
-    _sysctl("vm.numa_stat", "whether numastat is counted; 0 freezes it"),
-    _sysctl("vm.stat_interval", "seconds between folds of per-CPU counters"),
-    _sysctl("vm.swappiness", "anonymous memory against page cache in reclaim"),
-    _sysctl("vm.compaction_proactiveness", "how eagerly memory is compacted, which migrates pages"),
-    _sysctl("vm.overcommit_memory", "whether mappings are promised without memory"),
-    Knob("thp.enabled", "thp_enabled", (f"{THP}/enabled",), "where transparent huge pages are used", is_settable=True),
-    *(
-        Knob(
-            f"thp.hugepages-{size_kib}kB",
-            f"hugepages-{size_kib}kB",
-            (f"{THP}/hugepages-{size_kib}kB/enabled",),
-            f"where folios of {size_kib} KiB are used",
-            is_settable=True,
-        )
-        for size_kib in FOLIOS_KIB
-    ),
-    Knob("thp.defrag", "thp_defrag", (f"{THP}/defrag",), "whether a fault waits for compaction"),
-    Knob("thp.khugepaged_defrag", "khugepaged_defrag", (f"{THP}/khugepaged/defrag",), "whether khugepaged compacts"),
-    Knob("ksm.run", "ksm_run", ("/sys/kernel/mm/ksm/run",), "whether equal pages are merged", is_settable=True),
-    Knob(
-        "ksm.merge_across_nodes",
-        "merge_across_nodes",
-        ("/sys/kernel/mm/ksm/merge_across_nodes",),
-        "over node borders, too",
-    ),
-    Knob(
-        "x86.tlb_single_page_flush_ceiling",
-        "tlb_single_page_flush_ceiling",
-        (f"{_DEBUGFS}/x86/tlb_single_page_flush_ceiling",),
-        "above so many pages the whole TLB is flushed",
-    ),
-)
+# Restoring one knob may change another that was put back before it: so often is all looked at again.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -142,55 +78,41 @@ class Restored:
         return asdict(self)
 
 
-def find(name: str) -> Knob:
-    """The settable knob of that name or short name. Raises `UsageError` where there is none."""
-    for knob in KNOBS:
-        if knob.is_settable and name in (knob.name, knob.alias):
-            return knob
-    if pool := _POOL.fullmatch(name):
-        node, size = pool.groups()
-        path = f"{_NODES}/{node}/hugepages/{size}/nr_hugepages"
-        return Knob(
-            f"hugetlb.{node}-{size}", f"{node}-{size}", (path,), "how many the node's pool has", is_settable=True
-        )
-    known = ", ".join(knob.alias for knob in KNOBS if knob.is_settable)
-    raise UsageError(f"there is no knob '{name}' that a run may set", f"there are {known}")
-
-
 def read_all(root: Root = LIVE) -> dict[str, str]:
-    """The values in force, by name; knobs that the kernel lacks or does not let us read are absent."""
+    """The values in force, by name; knobs that the kernel lacks or does not let us read are absent.
+
+    One of many files is `performance`, or `performance (6), powersave (2)` where they differ. What has no value of its
+    own to keep (drop_caches), and what the kernel changes by itself while perf records, is left out.
+    """
     values: dict[str, str] = {}
     for knob in KNOBS:
-        texts = (root.read_or_none(path) for path in knob.paths)
-        text = next((text for text in texts if text is not None), None)
-        if text is not None:
-            values[knob.name] = shown(text)
+        if knob.kind in {FILE, PROCESS} and knob.group != "perf" and (value := value_of(knob, root)) is not None:
+            values[knob.name] = value
     return values
 
 
-def shown(text: str) -> str:
-    """A knob's value in the text of its file: of `always [madvise] never` the word in brackets, else the text."""
-    chosen = re.search(r"\[(\S+)\]", text)
-    return chosen[1] if chosen else text.strip()
+def value_of(knob: Knob, root: Root = LIVE) -> str | None:
+    """A knob's value here, of several files how often each; None where there is none, or none that may be read."""
+    counts: dict[str, int] = {}
+    for key in keys(knob, root):
+        with contextlib.suppress(OSError):
+            text = access.read(root, key.path, knob.kind)
+            counts[text] = counts.get(text, 0) + 1
+    if len(counts) < 2:
+        return next(iter(counts), None)
+    return ", ".join(f"{text} ({count})" for text, count in sorted(counts.items()))
 
 
-def _read(root: Root, path: str) -> str:
-    return shown(root.read(path))
-
-
-def _write(root: Root, path: str, value: str) -> None:
-    root.path(path).write_text(f"{value}\n", encoding="utf-8")
+shown = access.shown
 
 
 class Applied:
     """Knobs set for as long as the `with` block runs. Made by `apply`; not to be entered twice."""
 
     def __init__(self, wanted: Mapping[str, str], root: Root, state_dir: Path, on_write: Callable[[str], None]) -> None:
-        order = {knob.name: index for index, knob in enumerate(KNOBS)}
-        found = ((find(name), value) for name, value in wanted.items())
-        self._wanted = sorted(found, key=lambda entry: order.get(entry[0].name, -1))
+        self._wanted = _in_order(wanted)
         self._root, self._state_dir, self._on_write = root, state_dir, on_write
-        self._journal = Journal(state_dir)
+        self._journal = Journal(state_dir, JOURNAL)
         self._stack = contextlib.ExitStack()
         self.writes: tuple[Write, ...] = ()
         self.restored: tuple[Restored, ...] = ()
@@ -201,9 +123,10 @@ class Applied:
         try:
             with signals.held():
                 self._stack.enter_context(locked(self._state_dir))
-                self._clear_leftovers()
+                _clear_leftovers(self._root, self._state_dir, self._on_write)
                 self._stack.callback(self._restore)
-                self._set()
+                for write in _set(self._wanted, self._root, self._journal, self._on_write):
+                    self.writes += (write,)
         except BaseException:
             self._close()
             raise
@@ -218,43 +141,96 @@ class Applied:
         with signals.held():
             self._stack.close()
 
-    def _clear_leftovers(self) -> None:
-        left = [entry for entry in _undo(self._root, self._journal.load(), self._on_write) if entry.outcome == "failed"]
-        if left:
-            raise Unfit(
-                f"a run that was killed has left {left[0].name} set, and it cannot be put back: {left[0].message}",
-                _RUN_AS_ROOT,
-            )
-
-    def _set(self) -> None:
-        captured = [_capture(knob, value, self._root) for knob, value in self._wanted]
-        changes = [write for write in captured if write.outcome == "set"]
-        if changes:
-            self._journal.append({"boot_id": _boot_id(self._root)})
-        for write in changes:
-            self._journal.append(write.to_json())
-        for write in captured:
-            done = self._change(write) if write.outcome == "set" else write
-            self.writes += (done,)
-            self._on_write(_told(done))
-
-    def _change(self, write: Write) -> Write:
-        self._journal.append({"writing": write.name})
-        try:
-            _write(self._root, write.path, write.wanted)
-        except OSError as error:
-            self._journal.append({"refused": write.name})
-            return _denied(write, error)
-        now = _read(self._root, write.path)
-        if now == write.wanted:
-            return write
-        self._journal.append({"writing": write.name, "shown": now})
-        if now == write.before:
-            return replace(write, outcome="denied", message=f"{write.path} took it and kept {now}")
-        return replace(write, message=f"the kernel made it {now}")
-
     def _restore(self) -> None:
         self.restored = _undo(self._root, self._journal, self._on_write)
+
+
+def _in_order(wanted: Mapping[str, str]) -> list[tuple[Knob, str]]:
+    """The knobs in the table's order; pools of pages, which it does not have, first."""
+    order = {knob.name: index for index, knob in enumerate(KNOBS)}
+    return sorted(((find(name), value) for name, value in wanted.items()), key=lambda each: order.get(each[0].name, -1))
+
+
+def _clear_leftovers(root: Root, state_dir: Path, on_write: Callable[[str], None]) -> None:
+    left = [entry for entry in _undo(root, Journal(state_dir, JOURNAL).load(), on_write) if entry.outcome == "failed"]
+    if left:
+        raise Unfit(
+            f"a run that was killed has left {left[0].name} set, and it cannot be put back: {left[0].message}",
+            _RUN_AS_ROOT,
+        )
+
+
+def _set(
+    wanted: list[tuple[Knob, str]], root: Root, journal: Journal, on_write: Callable[[str], None]
+) -> Iterable[Write]:
+    """Set knobs, and tell of each; all that may change by it is in the journal before the first is written."""
+    captured = [write for knob, value in wanted for write in _capture(knob, value, root)]
+    changes = [write for write in captured if write.outcome == "set"]
+    if changes and not journal.records:
+        journal.append({"boot_id": _boot_id(root)})
+    for write in changes:
+        journal.append(_captured(write, root))
+    for record in _coupled(changes, root):
+        journal.append(record)
+    for write in captured:
+        done = _change(write, root, journal) if write.outcome in {"set", "done"} else write
+        on_write(told(done))
+        yield done
+
+
+def _captured(write: Write, root: Root) -> dict[str, Any]:
+    kind = _knob_of(write.name).kind
+    return {**write.to_json(), "kind": kind, **({"began": access.began(root, write.path)} if kind == PROCESS else {})}
+
+
+def _knob_of(name: str) -> Knob:
+    """The knob of a key: `cpuidle.disable[cpu0,state2]` is one of cpuidle.disable's."""
+    return known().get(name.partition("[")[0]) or find(name)
+
+
+def _coupled(changes: list[Write], root: Root) -> list[dict[str, Any]]:
+    """What the kernel may change by itself when these are written, as it is now."""
+    own = {write.name for write in changes}
+    names = dict.fromkeys(name for write in changes for name in _knob_of(write.name).coupled)
+    found = []
+    for key in (key for name in names for key in keys(known()[name], root) if key.name not in own):
+        with contextlib.suppress(OSError):
+            before = access.read(root, key.path, key.knob.kind)
+            found.append({"coupled": key.name, "path": key.path, "before": before, "kind": key.knob.kind})
+    return found
+
+
+def _change(write: Write, root: Root, journal: Journal) -> Write:
+    kind = _knob_of(write.name).kind
+    if kind != ACTION:
+        journal.append({"writing": write.name})
+    try:
+        access.write(root, write.path, write.wanted, kind)
+    except OSError as error:
+        if kind != ACTION:
+            journal.append({"refused": write.name})
+        return _denied(write, error)
+    if kind == ACTION:
+        return write
+    _note_coupled(write, root, journal)
+    now = access.read(root, write.path, kind)
+    if now == write.wanted:
+        return write
+    journal.append({"writing": write.name, "shown": now})
+    if now == write.before:
+        return replace(write, outcome="denied", message=f"{write.path} took it and kept {now}")
+    return replace(write, message=f"the kernel made it {now}")
+
+
+def _note_coupled(write: Write, root: Root, journal: Journal) -> None:
+    """What the kernel made of coupled knobs is ours, too; any other value will be somebody else's."""
+    changed = {}
+    for name in _knob_of(write.name).coupled:
+        for key in keys(known()[name], root):
+            with contextlib.suppress(OSError):
+                changed[key.name] = access.read(root, key.path, key.knob.kind)
+    if changed:
+        journal.append({"wrote": write.name, "coupled": changed})
 
 
 def apply(
@@ -282,19 +258,114 @@ def recover(
     run still lives.
     """
     state_dir = state_dir or default_state_dir()
-    if not Journal(state_dir).load().records:
+    if not Journal(state_dir, JOURNAL).load().records:
         return ()
     with signals.held(), locked(state_dir):
-        return _undo(root, Journal(state_dir).load(), on_write)
+        return _undo(root, Journal(state_dir, JOURNAL).load(), on_write)
 
 
-def _capture(knob: Knob, wanted: str, root: Root) -> Write:
-    """What is there now, and what is to become of it: `set`, `kept`, `denied` or `absent`."""
-    refused: Write | None = None
-    for path in knob.paths:
-        write = Write(knob.name, path, "", wanted, "absent")
+def keep(
+    wanted: Mapping[str, str],
+    root: Root = LIVE,
+    state_dir: Path | None = None,
+    on_write: Callable[[str], None] = lambda _text: None,
+) -> tuple[Write, ...]:
+    """Set knobs that stay set until `release`; what was there before the first of several calls is what comes back.
+
+    Runs that come meanwhile set and restore theirs above it. What a killed run left is put back before. Raises what
+    entering `apply` does; where it ends before its end, all that is kept is released.
+    """
+    state_dir = state_dir or default_state_dir()
+    chosen = _in_order(wanted)
+    with signals.held(), locked(state_dir):
+        _clear_leftovers(root, state_dir, on_write)
+        journal = Journal(state_dir, APPLIED).load()
+        if journal.records and _is_of_another_boot(journal.records[0], root):
+            journal.discard()
         try:
-            before = _read(root, path)
+            return tuple(_set(chosen, root, journal, on_write))
+        except BaseException:
+            _undo(root, journal, on_write)
+            raise
+
+
+def planned(wanted: Mapping[str, str], root: Root = LIVE) -> tuple[Write, ...]:
+    """What setting these would do, with nothing written."""
+    return tuple(write for knob, value in _in_order(wanted) for write in _capture(knob, value, root))
+
+
+def release(
+    root: Root = LIVE,
+    state_dir: Path | None = None,
+    on_write: Callable[[str], None] = lambda _text: None,
+    *,
+    force: bool = False,
+) -> tuple[Restored, ...]:
+    """Put back what a killed run has left, then what `keep` has set. With `force` all, whoever set it.
+
+    Raises `Unfit` while a run lives.
+    """
+    state_dir = state_dir or default_state_dir()
+    if not any((state_dir / name).exists() for name in (JOURNAL, APPLIED)):
+        return ()
+    with signals.held(), locked(state_dir):
+        journals = [Journal(state_dir, name).load() for name in (JOURNAL, APPLIED)]
+        return tuple(entry for journal in journals for entry in _undo(root, journal, on_write, force=force))
+
+
+@dataclass(frozen=True)
+class Altered:
+    """A knob that is not as it was: `now` it is this, `before` it was that.
+
+    `by` is `killed` (a run that did not put it back), `run` (one that lives), or `applied` (`keep`); `is_stale` where
+    the machine has been booted since, so that nothing is left of it.
+    """
+
+    name: str
+    path: str
+    before: str
+    now: str
+    by: str
+    is_stale: bool = False
+
+
+def altered(root: Root = LIVE, state_dir: Path | None = None) -> tuple[Altered, ...]:
+    """What the journals say is not as it was, of killed runs first. Changes nothing."""
+    state_dir = state_dir or default_state_dir()
+    found: list[Altered] = []
+    for name, by in ((JOURNAL, "run" if is_locked(state_dir) else "killed"), (APPLIED, "applied")):
+        records = tuple(Journal(state_dir, name).load().records)
+        captured = _first_captured(records)
+        for key in _our_values(records, captured):
+            record = captured[key]
+            try:
+                now = access.read(root, record["path"], record.get("kind", FILE))
+            except OSError as error:
+                now = f"({error.strerror})"
+            if now != record["before"]:
+                stale = _is_of_another_boot(records[0], root)
+                found.append(Altered(key, record["path"], record["before"], now, by, stale))
+    return tuple(found)
+
+
+def _capture(knob: Knob, wanted: str, root: Root) -> list[Write]:
+    """What is there now, and what is to become of it: `set`, `kept`, `denied`, `absent`, or `done` without a state."""
+    if knob.kind == SHOWN:
+        return [Write(knob.name, knob.paths[0], "", wanted, "denied", "it is shown and never set")]
+    if knob.kind == PROCESS or any("*" in path for path in knob.paths):
+        found = [_capture_file(key.name, (key.path,), knob, wanted, root) for key in keys(knob, root)]
+        return found or [Write(knob.name, knob.paths[0], "", wanted, "absent", _why_absent(knob, root))]
+    return [_capture_file(knob.name, knob.paths, knob, wanted, root)]
+
+
+def _capture_file(name: str, paths: tuple[str, ...], knob: Knob, wanted: str, root: Root) -> Write:
+    refused: Write | None = None
+    for path in paths:
+        write = Write(name, path, "", wanted, "absent")
+        if knob.kind == ACTION and root.exists(path):
+            return replace(write, outcome="done")
+        try:
+            before = access.read(root, path, knob.kind)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -305,8 +376,10 @@ def _capture(knob: Knob, wanted: str, root: Root) -> Write:
 
 
 def _why_absent(knob: Knob, root: Root) -> str:
-    if knob.paths[0].startswith(_DEBUGFS) and not root.names(_DEBUGFS):
-        return f"{_DEBUGFS} is not mounted (mount -t debugfs none {_DEBUGFS})"
+    if knob.kind == PROCESS:
+        return f"no {knob.name} runs"
+    if knob.paths[0].startswith(DEBUGFS) and not root.names(DEBUGFS):
+        return f"{DEBUGFS} is not mounted (mount -t debugfs none {DEBUGFS})"
     return f"this kernel has no {' and no '.join(knob.paths)}"
 
 
@@ -316,11 +389,13 @@ def _denied(write: Write, error: OSError) -> Write:
     return replace(write, outcome="denied", message=f"cannot write {write.path}: {error.strerror}{remedy}")
 
 
-def _told(write: Write) -> str:
+def told(write: Write) -> str:
+    """A line of what became of a wanted knob."""
     message = f": {write.message}" if write.message else ""
     texts = {
         "set": f"set {write.name}: {write.before} -> {write.wanted} ({write.path}){message}",
         "kept": f"{write.name} is {write.wanted} already",
+        "done": f"write {write.wanted} to {write.path}, once",
         "denied": f"{write.name} is not set to {write.wanted}{message}",
         "absent": f"{write.name} is not set to {write.wanted}{message}",
     }
@@ -331,10 +406,12 @@ def _boot_id(root: Root) -> str:
     return (root.read_or_none(_BOOT_ID) or "").strip()
 
 
-def _undo(root: Root, journal: Journal, on_write: Callable[[str], None]) -> tuple[Restored, ...]:
-    """Put back what the journal says was being written, last first, then remove the journal."""
+def _undo(
+    root: Root, journal: Journal, on_write: Callable[[str], None], *, force: bool = False
+) -> tuple[Restored, ...]:
+    """Put back what the journal says was being written, last first, then what came along, then remove the journal."""
     records = tuple(journal.records)
-    captured = {record["name"]: record for record in records if "before" in record}
+    captured = _first_captured(records)
     ours = _our_values(records, captured)
     if records and _is_of_another_boot(records[0], root):
         undone = [
@@ -342,13 +419,85 @@ def _undo(root: Root, journal: Journal, on_write: Callable[[str], None]) -> tupl
             for name in ours
         ]
     else:
-        undone = [_put_back(root, captured[name], ours[name]) for name in reversed(ours)]
+        undone = [_put_back(root, name, captured[name], ours[name], force=force) for name in reversed(ours)]
+        undone += _put_back_coupled(root, records, captured, ours, force=force)
+        undone = _settle(root, undone)
     for entry in undone:
         message = f": {entry.message}" if entry.message else ""
         on_write(f"{entry.outcome} {entry.name}: {entry.value} ({entry.path}){message}")
     if all(entry.outcome != "failed" for entry in undone):
         journal.discard()
     return tuple(undone)
+
+
+def _first_captured(records: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """What each knob was before the first write, by name."""
+    captured: dict[str, Any] = {}
+    for record in records:
+        if "before" in record and "name" in record:
+            captured.setdefault(record["name"], record)
+    return captured
+
+
+def _put_back_coupled(
+    root: Root,
+    records: tuple[dict[str, Any], ...],
+    captured: dict[str, Any],
+    ours: dict[str, set[str]],
+    *,
+    force: bool,
+) -> list[Restored]:
+    """Of what the kernel has changed with our writes: what is not as it was."""
+    seen: dict[str, set[str]] = {}
+    written = set()
+    for record in records:
+        if "wrote" in record:
+            written.add(record["wrote"])
+            for name, value in record["coupled"].items():
+                seen.setdefault(name, set()).add(value)
+    # A write of which nothing was noted may have changed what is coupled to it into anything.
+    is_sure = written >= {name for name in ours if _knob_of(name).coupled}
+    undone = []
+    for record in records:
+        name = record.get("coupled") if "path" in record else None
+        if not isinstance(name, str) or name in captured or not ours:
+            continue
+        try:
+            now = access.read(root, record["path"], record["kind"])
+        except OSError:
+            continue
+        if now != record["before"]:
+            mine = seen.get(name, set()) | (set() if is_sure else {now})
+            undone.append(_put_back(root, name, record, mine, force=force))
+    return undone
+
+
+def _settle(root: Root, undone: list[Restored]) -> list[Restored]:
+    """Look at all that was put back once more: writing one may have changed another."""
+    for _ in range(_ROUNDS):
+        wrong = [
+            entry
+            for entry in undone
+            if entry.outcome == "restored" and entry.path and _now(root, entry) not in (entry.value, None)
+        ]
+        if not wrong:
+            return undone
+        for entry in wrong:
+            with contextlib.suppress(OSError):
+                access.write(root, entry.path, entry.value, _knob_of(entry.name).kind)
+    return [
+        replace(entry, outcome="failed", value=now, message=f"it was {entry.value}, and another knob changes it")
+        if entry.outcome == "restored" and (now := _now(root, entry)) not in (entry.value, None)
+        else entry
+        for entry in undone
+    ]
+
+
+def _now(root: Root, entry: Restored) -> str | None:
+    try:
+        return access.read(root, entry.path, _knob_of(entry.name).kind)
+    except OSError:
+        return None
 
 
 def _is_of_another_boot(header: dict[str, Any], root: Root) -> bool:
@@ -369,16 +518,18 @@ def _our_values(records: tuple[dict[str, Any], ...], captured: dict[str, Any]) -
     return ours
 
 
-def _put_back(root: Root, record: dict[str, str], ours: set[str]) -> Restored:
-    name, path, before = record["name"], record["path"], record["before"]
+def _put_back(root: Root, name: str, record: dict[str, str], ours: set[str], *, force: bool) -> Restored:
+    path, before, kind = record["path"], record["before"], record.get("kind", FILE)
     try:
-        now = _read(root, path)
+        if kind == PROCESS and access.began(root, path) != record.get("began"):
+            return Restored(name, path, before, "restored", "that process has ended")
+        now = access.read(root, path, kind)
         if now == before:
             return Restored(name, path, before, "restored")
-        if now not in ours:
+        if now not in ours and not force:
             return Restored(name, path, now, "foreign", f"somebody else set it; it was {before} before the run")
-        _write(root, path, before)
-        now = _read(root, path)
+        access.write(root, path, before, kind)
+        now = access.read(root, path, kind)
     except OSError as error:
         return Restored(name, path, before, "failed", f"cannot write {path}: {error.strerror}")
     if now != before:

@@ -54,6 +54,19 @@ def _tracing(root: Root) -> str | None:
     return next((path for path in TRACING if root.exists(f"{path}/events")), None)
 
 
+def stale(root: Root = LIVE) -> tuple[str, ...]:
+    """The groups of probes whose processes are gone."""
+    text = root.read_or_none(f"{_tracing(root)}/kprobe_events") or ""
+    groups = dict.fromkeys(re.findall(rf":({_GROUP}\d+)/", text))
+    return tuple(group for group in groups if not root.exists(f"/proc/{group.removeprefix(_GROUP)}"))
+
+
+def remove_stale(root: Root = LIVE) -> None:
+    """Take these out."""
+    for group in stale(root):
+        Reaper(kprobes=(root.path(f"{_tracing(root)}/kprobe_events"), group)).reap()
+
+
 class Kprobes:
     """Probes at the entries of some functions, as long as the context lasts.
 

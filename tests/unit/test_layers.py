@@ -28,7 +28,7 @@ LAYERS = (
     ("host",),
     ("reaper",),
     ("process",),
-    ("errors", "units", "idset", "signals"),
+    ("errors", "units", "idset", "signals", "state_dir"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # process raises errors; units and idset raise errors.

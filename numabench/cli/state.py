@@ -1,0 +1,194 @@
+"""`numabench state`: the machine's knobs, shown, compared, set, and put back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from numabench.cli.options import DEFAULT_PROFILE
+from numabench.errors import EXIT_UNFIT, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numabench.host.knobs import Restored, Write
+
+app = typer.Typer(
+    help="Show the machine's knobs, compare them, set them, and put them back exactly.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_PROFILE_HELP = "measure, quiet, none, one of your own, or FILE.toml."
+_Json = Annotated[bool, typer.Option("--json", help="Print as JSON; `state diff` reads it.")]
+
+
+@app.command("show")
+def show(
+    profile: Annotated[str, typer.Option(help=_PROFILE_HELP)] = DEFAULT_PROFILE,
+    as_json: _Json = False,
+) -> None:
+    """Show every knob that matters to page migration, what a profile would set, and what is not as it was."""
+    from numabench.host import knobs, profiles, state
+    from numabench.report import state_text
+
+    chosen = profiles.load(profile)
+    rows = state.rows(chosen)
+    if as_json:
+        print(json.dumps(state.snapshot(rows, chosen.name), indent=1))
+        return
+    _print(state_text.show(rows, chosen, knobs.altered(), state.left_behind(), **_page()))
+
+
+@app.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(help="A profile, a file of `state show --json`, a run, or now.")],
+    second: Annotated[str, typer.Argument(help="The same. [default: now]")] = "now",
+    results: Annotated[Path, typer.Option(help="Where runs are looked for.")] = Path("results"),
+    as_json: _Json = False,
+) -> None:
+    """Show which knobs two states have differently: profiles, snapshots, runs, or the machine now."""
+    from dataclasses import asdict
+
+    from numabench.host import state
+    from numabench.report import state_text
+
+    (one, one_few), (two, two_few) = _state_of(first, results), _state_of(second, results)
+    found = state.differences(one, two, only_common=one_few or two_few)
+    if as_json:
+        print(json.dumps({"first": first, "second": second, "differences": [asdict(each) for each in found]}, indent=1))
+    else:
+        _print(state_text.show_differences(found, first, second, **_page()))
+
+
+def _state_of(word: str, results: Path) -> tuple[Mapping[str, str], bool]:
+    """The knobs that a word means, and whether they are but a few of all."""
+    from numabench import store
+    from numabench.host import profiles, state
+
+    if word == "now":
+        return state.values(state.rows(profiles.load(profiles.NONE))), False
+    path = Path(word)
+    if word.endswith(".json") and path.is_file():
+        return _snapshot(path), False
+    if path.is_dir() or _is_run(results, word):
+        return store.load(store.find(results, word)).machine.knobs, True
+    return profiles.load(word).knobs, True
+
+
+def _is_run(results: Path, word: str) -> bool:
+    return word == "last" or (results / word).is_dir()
+
+
+def _snapshot(path: Path) -> dict[str, str]:
+    expected = "make one with: numabench state show --json > FILE.json"
+    try:
+        told: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path} is not JSON", expected) from None
+    values = told.get("values") if isinstance(told, dict) and told.get("kind") == "numabench state" else None
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise UsageError(f"{path} holds no state", expected)
+    return values
+
+
+@app.command("profiles")
+def list_profiles() -> None:
+    """List the built-in profiles and your own, with what they set."""
+    from numabench.host import profiles
+    from numabench.report import state_text
+
+    own = sorted(path.stem for path in profiles.own_directory().glob("*.toml"))
+    found = [*profiles.built_in(), *(profiles.load(name) for name in own)]
+    _print(state_text.show_profiles(found, **_page()))
+
+
+@app.command("apply")
+def apply(
+    profile: Annotated[str, typer.Argument(help=_PROFILE_HELP)] = DEFAULT_PROFILE,
+    chosen: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One more knob; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+) -> None:
+    """Set the knobs of a profile until `numabench state restore`; runs set and restore theirs above them."""
+    from numabench.host import knobs, profiles
+
+    loaded = profiles.load(profile)
+    wanted = {**profiles.needed(loaded), **_assignments(chosen or [])}
+    if not wanted:
+        print(f"all knobs are as profile {loaded.name} wants them: nothing is written")
+        return
+    if dry_run:
+        for write in knobs.planned(wanted):
+            print(f"would {knobs.told(write)}")
+        return
+    writes = knobs.keep(wanted, on_write=print)
+    if any(write.outcome == "set" for write in writes):
+        print("put back with: numabench state restore")
+    _refuse_unless_all(writes)
+
+
+def _assignments(words: list[str]) -> dict[str, str]:
+    from numabench.host import knobs
+
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value or "\n" in value:
+            raise UsageError(f"--set '{word}' is not NAME=VALUE", "such as --set ksm.run=0")
+        found[knobs.find(name).name] = value
+    return found
+
+
+def _refuse_unless_all(writes: tuple[Write, ...]) -> None:
+    if any(write.outcome in {"denied", "absent"} for write in writes):
+        raise typer.Exit(EXIT_UNFIT)
+
+
+@app.command("restore")
+def restore(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Put back also what somebody else has set to another value since.")
+    ] = False,
+) -> None:
+    """Put back what a killed run has left altered, and what `numabench state apply` has set."""
+    from numabench.host import knobs, state
+
+    altered, left = knobs.altered(), state.left_behind()
+    if dry_run:
+        for entry in altered:
+            print(f"would set {entry.name}: {entry.now} -> {entry.before} ({entry.path})")
+        for text in left:
+            print(f"would remove {text}")
+        return
+    restored = knobs.release(on_write=print, force=force)
+    state.remove_left_behind()
+    for text in left:
+        print(f"removed {text}")
+    if not restored and not left:
+        print("nothing is altered")
+    _refuse_if_left(restored)
+
+
+def _refuse_if_left(restored: tuple[Restored, ...]) -> None:
+    if any(entry.outcome in {"failed", "foreign"} for entry in restored):
+        raise typer.Exit(EXIT_UNFIT)
+
+
+def _page() -> dict[str, Any]:
+    from numabench.cli.report import has_colour
+
+    return {"width": shutil.get_terminal_size((100, 0)).columns, "colour": has_colour()}
+
+
+def _print(text: str) -> None:
+    from numabench.cli.report import print_text
+
+    print_text(text)
