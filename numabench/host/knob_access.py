@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from numabench.host.knob_table import PROCESS
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 RUNNING, STOPPED = "running", "stopped"
 # Fields of /proc/PID/stat behind the name (proc_pid_stat(5)): state, and, the 22nd of all, when it began.
 _STATE, _BEGAN = 0, 19
+_PATIENCE_S, _RETRY_S = 1.0, 0.001
 
 
 def shown(text: str) -> str:
@@ -40,6 +42,10 @@ def write(root: Root, path: str, value: str, kind: str) -> None:
     if not root.is_live or value not in {RUNNING, STOPPED}:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     os.kill(int(path.split("/")[2]), signal.SIGSTOP if value == STOPPED else signal.SIGCONT)
+    # A signal takes effect when the process is scheduled next.
+    deadline = time.monotonic() + _PATIENCE_S
+    while read(root, path, kind) != value and time.monotonic() < deadline:
+        time.sleep(_RETRY_S)
 
 
 def began(root: Root, path: str) -> str:

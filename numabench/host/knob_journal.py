@@ -48,9 +48,10 @@ def locked(directory: Path) -> Iterator[None]:
                 f"another numabench (process {file.read().strip()}) has set the machine's knobs for its run",
                 "wait for it to end, or pass --no-tune",
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        # Who holds it is for the message alone: a full disk must not end the run here.
+        with contextlib.suppress(OSError):
+            os.truncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

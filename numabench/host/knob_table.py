@@ -293,5 +293,7 @@ def _is_slow(path: str, root: Root) -> bool:
 
 def _processes(name: str, root: Root) -> Iterator[int]:
     for pid in root.numbers("/proc", ""):
-        if (root.read_or_none(f"/proc/{pid}/comm") or "").strip() == name:
+        stat = (root.read_or_none(f"/proc/{pid}/stat") or "").rpartition(")")
+        # One that has ended and was not waited for still has its name.
+        if stat[0].endswith(f"({name}") and stat[2].split()[:1] != ["Z"]:
             yield pid

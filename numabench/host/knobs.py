@@ -65,7 +65,10 @@ class Write:
 
 @dataclass(frozen=True)
 class Restored:
-    """How one knob was left: `restored`, `foreign` (somebody else's value, left alone), `failed`, or `discarded`."""
+    """How one knob was left: `restored`, `foreign` (somebody else's value, left alone), `failed`, or `discarded`.
+
+    `gone` where it was a process that has ended.
+    """
 
     name: str
     path: str
@@ -203,7 +206,7 @@ def _coupled(changes: list[Write], root: Root) -> list[dict[str, Any]]:
 def _change(write: Write, root: Root, journal: Journal) -> Write:
     kind = _knob_of(write.name).kind
     if kind != ACTION:
-        journal.append({"writing": write.name})
+        journal.append({"writing": write.name, "wanted": write.wanted})
     try:
         access.write(root, write.path, write.wanted, kind)
     except OSError as error:
@@ -421,7 +424,7 @@ def _undo(
     else:
         undone = [_put_back(root, name, captured[name], ours[name], force=force) for name in reversed(ours)]
         undone += _put_back_coupled(root, records, captured, ours, force=force)
-        undone = _settle(root, undone)
+        undone = _settle(root, undone, {**_first_coupled(records), **captured})
     for entry in undone:
         message = f": {entry.message}" if entry.message else ""
         on_write(f"{entry.outcome} {entry.name}: {entry.value} ({entry.path}){message}")
@@ -458,9 +461,8 @@ def _put_back_coupled(
     # A write of which nothing was noted may have changed what is coupled to it into anything.
     is_sure = written >= {name for name in ours if _knob_of(name).coupled}
     undone = []
-    for record in records:
-        name = record.get("coupled") if "path" in record else None
-        if not isinstance(name, str) or name in captured or not ours:
+    for name, record in _first_coupled(records).items():
+        if name in captured or not ours:
             continue
         try:
             now = access.read(root, record["path"], record["kind"])
@@ -472,25 +474,39 @@ def _put_back_coupled(
     return undone
 
 
-def _settle(root: Root, undone: list[Restored]) -> list[Restored]:
-    """Look at all that was put back once more: writing one may have changed another."""
+def _first_coupled(records: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """What each knob that we did not write, and that the kernel may have changed, was before the first write."""
+    coupled: dict[str, Any] = {}
+    for record in records:
+        if "before" in record and "coupled" in record:
+            coupled.setdefault(record["coupled"], record)
+    return coupled
+
+
+def _settle(root: Root, undone: list[Restored], captured: Mapping[str, Any]) -> list[Restored]:
+    """Look at all that was put back once more: writing one may have changed another.
+
+    They are then written with no reading in between: to read kernel.soft_watchdog while kernel.watchdog is off turns it
+    off, too (kernel/watchdog.c, proc_watchdog_common()).
+    """
+    concerned = [entry for entry in undone if entry.outcome in {"restored", "failed"}]
     for _ in range(_ROUNDS):
-        wrong = [
-            entry
-            for entry in undone
-            if entry.outcome == "restored" and entry.path and _now(root, entry) not in (entry.value, None)
-        ]
+        wrong = [entry for entry in concerned if _now(root, entry) not in (captured[entry.name]["before"], None)]
         if not wrong:
-            return undone
+            break
         for entry in wrong:
             with contextlib.suppress(OSError):
-                access.write(root, entry.path, entry.value, _knob_of(entry.name).kind)
-    return [
-        replace(entry, outcome="failed", value=now, message=f"it was {entry.value}, and another knob changes it")
-        if entry.outcome == "restored" and (now := _now(root, entry)) not in (entry.value, None)
-        else entry
-        for entry in undone
-    ]
+                access.write(root, entry.path, captured[entry.name]["before"], _knob_of(entry.name).kind)
+    return [_settled(root, entry, captured[entry.name]["before"]) if entry in concerned else entry for entry in undone]
+
+
+def _settled(root: Root, entry: Restored, before: str) -> Restored:
+    now = _now(root, entry)
+    if now == before:
+        return replace(entry, outcome="restored", value=before, message="")
+    if entry.outcome == "restored" and now is not None:
+        return replace(entry, outcome="failed", value=now, message=f"it was {before}, and writing another changes it")
+    return entry
 
 
 def _now(root: Root, entry: Restored) -> str | None:
@@ -512,7 +528,8 @@ def _our_values(records: tuple[dict[str, Any], ...], captured: dict[str, Any]) -
     for record in records:
         if "writing" in record:
             name = record["writing"]
-            ours.setdefault(name, set()).update({captured[name]["wanted"], record.get("shown", "")} - {""})
+            values = {captured[name]["wanted"], record.get("wanted", ""), record.get("shown", "")}
+            ours.setdefault(name, set()).update(values - {""})
         elif "refused" in record:
             ours.pop(record["refused"], None)
     return ours
@@ -522,7 +539,7 @@ def _put_back(root: Root, name: str, record: dict[str, str], ours: set[str], *, 
     path, before, kind = record["path"], record["before"], record.get("kind", FILE)
     try:
         if kind == PROCESS and access.began(root, path) != record.get("began"):
-            return Restored(name, path, before, "restored", "that process has ended")
+            return Restored(name, path, before, "gone", "that process has ended")
         now = access.read(root, path, kind)
         if now == before:
             return Restored(name, path, before, "restored")

@@ -14,6 +14,7 @@ import pytest
 from numabench import process
 from numabench.errors import NumabenchError, Unfit, UsageError
 from numabench.host import knobs
+from numabench.host.knob_table import FILE, PROCESS
 from numabench.host.root import LIVE, Root
 
 BALANCING = "/proc/sys/kernel/numa_balancing"
@@ -175,8 +176,8 @@ def test_a_value_that_somebody_else_set_meanwhile_is_left_alone_and_reported(roo
 
 
 def test_an_unknown_knob_is_a_usage_error_that_names_the_known_ones(root: Root, state: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no knob 'swappiness'.*numa_balancing"):
-        knobs.apply({"swappiness": "1"}, root, state)
+    with pytest.raises(UsageError, match=r"there is no knob 'numa_balance'.*did you mean numa_balancing"):
+        knobs.apply({"numa_balance": "1"}, root, state)
 
 
 def test_two_at_once_are_refused_and_the_first_keeps_its_knobs(root: Root, state: Path) -> None:
@@ -255,10 +256,10 @@ def test_a_signal_while_knobs_are_written_waits_until_they_can_be_put_back(root:
 def test_the_values_in_force_are_those_of_the_kernel() -> None:
     found = knobs.read_all()
     for knob in knobs.KNOBS:
-        texts = [LIVE.read(path) for path in knob.paths if LIVE.exists(path)]
-        if texts:
+        texts = [LIVE.read(path) for path in knob.paths if LIVE.exists(path) and knob.kind == FILE]
+        if texts and knob.group != "perf":
             assert found[knob.name] in texts[0]
-        else:
+        elif not any("*" in path for path in knob.paths) and knob.kind != PROCESS:
             assert knob.name not in found
 
 
@@ -306,3 +307,99 @@ def test_what_pages_of_a_kind_need_is_set_and_put_back_also_after_sigkill(root: 
 def test_a_pool_is_named_by_its_node_and_size(name: str) -> None:
     with pytest.raises(UsageError, match="there is no knob"):
         knobs.find(name)
+
+
+GOVERNORS = [f"/sys/devices/system/cpu/cpufreq/policy{number}/scaling_governor" for number in (0, 1, 10)]
+NO_TURBO = "/sys/devices/system/cpu/intel_pstate/no_turbo"
+
+
+def add_frequencies(root: Root) -> None:
+    for path, text in {**dict.fromkeys(GOVERNORS, "powersave\n"), NO_TURBO: "0\n"}.items():
+        root.path(path).parent.mkdir(parents=True, exist_ok=True)
+        root.path(path).write_text(text, encoding="ascii")
+
+
+def test_each_file_of_a_knob_is_set_and_put_back_by_itself(root: Root, state: Path) -> None:
+    add_frequencies(root)
+    root.path(GOVERNORS[1]).write_text("performance\n", encoding="ascii")
+    with knobs.apply({"scaling_governor": "performance"}, root, state) as applied:
+        assert [(write.name, write.outcome) for write in applied.writes] == [
+            ("cpufreq.scaling_governor[policy0]", "set"),
+            ("cpufreq.scaling_governor[policy1]", "kept"),
+            ("cpufreq.scaling_governor[policy10]", "set"),
+        ]
+        assert knobs.read_all(root)["cpufreq.scaling_governor"] == "performance"
+    assert [root.read(path).strip() for path in GOVERNORS] == ["powersave", "performance", "powersave"]
+    assert knobs.read_all(root)["cpufreq.scaling_governor"] == "performance (1), powersave (2)"
+
+
+@pytest.mark.parametrize("ending", ["leaves", "killed"])
+def test_what_the_kernel_changes_with_a_write_is_put_back_too(root: Root, state: Path, ending: str) -> None:
+    """A governor that resets no_turbo, as pyperf's source tells of intel_pstate."""
+    add_frequencies(root)
+    if ending == "leaves":
+        with knobs.apply({"scaling_governor": "performance"}, root, state):
+            root.path(NO_TURBO).write_text("1\n", encoding="ascii")
+    else:
+        killed_while_set(root, state, {"scaling_governor": "performance"})
+        # Of the killed write nothing was noted: as if the kernel had done it between write and note.
+        journal = state / "knobs.journal"
+        kept = [line for line in journal.read_text().splitlines(keepends=True) if '"wrote"' not in line]
+        journal.write_text("".join(kept))
+        root.path(NO_TURBO).write_text("1\n", encoding="ascii")
+        knobs.recover(root, state)
+        assert root.read(NO_TURBO) == "0\n"
+        return
+    # Seen as 0 right after the write: the 1 that came later is somebody else's.
+    assert root.read(NO_TURBO) == "1\n"
+
+
+def test_kept_knobs_stay_until_they_are_released_and_the_first_value_comes_back(root: Root, state: Path) -> None:
+    knobs.keep({"scan_size_mb": "512"}, root, state)
+    knobs.keep({"scan_size_mb": "64", "numa_balancing": "2"}, root, state)
+    with knobs.apply({"numa_balancing": "1"}, root, state):
+        assert root.read(BALANCING) == "1\n"
+    assert (root.read(BALANCING), root.read(SCAN_SIZE)) == ("2\n", "64\n")
+    assert {(entry.name, entry.before, entry.now, entry.by) for entry in knobs.altered(root, state)} == {
+        ("kernel.numa_balancing", "0", "2", "applied"),
+        ("kernel.numa_balancing_scan_size_mb", "256", "64", "applied"),
+    }
+    assert {entry.outcome for entry in knobs.release(root, state)} == {"restored"}
+    assert values(root) == ORIGINAL
+    assert (knobs.altered(root, state), knobs.release(root, state)) == ((), ())
+
+
+def test_releasing_leaves_somebody_elses_value_unless_it_is_forced(root: Root, state: Path) -> None:
+    for force in (False, True):
+        root.path(SCAN_SIZE).write_text("256\n", encoding="ascii")
+        knobs.keep({"scan_size_mb": "512"}, root, state)
+        root.path(SCAN_SIZE).write_text("777\n", encoding="ascii")
+        (entry,) = knobs.release(root, state, force=force)
+        assert (entry.outcome, root.read(SCAN_SIZE)) == (("restored", "256\n") if force else ("foreign", "777\n"))
+
+
+def test_a_killed_run_is_told_of_until_it_is_put_back(root: Root, state: Path) -> None:
+    killed_while_set(root, state, WANTED)
+    assert {entry.by for entry in knobs.altered(root, state)} == {"killed"}
+    root.path("/proc/sys/kernel/random/boot_id").write_text("second-boot\n", encoding="ascii")
+    assert {entry.is_stale for entry in knobs.altered(root, state)} == {True}
+    assert {entry.outcome for entry in knobs.release(root, state)} == {"discarded"}
+    assert knobs.altered(root, state) == ()
+
+
+def test_a_process_is_stopped_and_goes_on(state: Path) -> None:
+    """irqbalance, played by a process of that name."""
+    running = process.start(["sh", "-c", "echo irqbalance > /proc/self/comm; read wait"], stdin=os.pipe()[0])
+    stat = Path(f"/proc/{running.pid}/stat")
+    try:
+        while not knobs.value_of(knobs.known()["irqbalance"]):
+            assert running.wait(0.01) is None
+        with knobs.apply({"irqbalance": "stopped"}, LIVE, state) as applied:
+            assert [(write.name, write.outcome) for write in applied.writes] == [(f"irqbalance[{running.pid}]", "set")]
+            assert stat.read_text().rpartition(")")[2].split()[0] == "T"
+        assert stat.read_text().rpartition(")")[2].split()[0] in {"S", "R"}
+        with knobs.apply({"irqbalance": "stopped"}, LIVE, state) as applied:
+            running.kill(0)
+        assert [entry.outcome for entry in applied.restored] == ["gone"]
+    finally:
+        running.kill(0)
