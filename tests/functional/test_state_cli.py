@@ -1,4 +1,4 @@
-"""`numabench state` and what every command says after a killed run, as a user meets them; nothing here writes a knob."""
+"""`numabench state`, and what every command says after a killed run. Nothing here writes a knob."""
 
 from __future__ import annotations
 

@@ -389,10 +389,12 @@ def test_a_killed_run_is_told_of_until_it_is_put_back(root: Root, state: Path) -
 
 def test_a_process_is_stopped_and_goes_on(state: Path) -> None:
     """irqbalance, played by a process of that name."""
-    running = process.start(["sh", "-c", "echo irqbalance > /proc/self/comm; read wait"], stdin=os.pipe()[0])
+    program = "open('/proc/self/comm', 'w').write('irqbalance'); input()"
+    reader, writer = os.pipe()
+    running = process.start([sys.executable, "-c", program], stdin=reader)
     stat = Path(f"/proc/{running.pid}/stat")
     try:
-        while not knobs.value_of(knobs.known()["irqbalance"]):
+        while Path(f"/proc/{running.pid}/comm").read_text() != "irqbalance\n":
             assert running.wait(0.01) is None
         with knobs.apply({"irqbalance": "stopped"}, LIVE, state) as applied:
             assert [(write.name, write.outcome) for write in applied.writes] == [(f"irqbalance[{running.pid}]", "set")]
@@ -403,3 +405,5 @@ def test_a_process_is_stopped_and_goes_on(state: Path) -> None:
         assert [entry.outcome for entry in applied.restored] == ["gone"]
     finally:
         running.kill(0)
+        os.close(reader)
+        os.close(writer)
