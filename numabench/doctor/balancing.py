@@ -18,6 +18,8 @@ BALANCING, MIGRATION = "balancing", "migration now"
 KNOB = "kernel.numa_balancing"
 _SOURCE = "Documentation/admin-guide/sysctl/kernel.rst"
 _TIERING = 2
+# 1 MB/s: balancing may take that much of whoever asks.
+MIN_PAGES_PER_S = 256
 
 
 def check_balancing(context: Context) -> Iterator[Seen]:
@@ -119,8 +121,9 @@ def check_migration(context: Context) -> Iterator[Seen]:
     scanned = sample.counted("compact_migrate_scanned")
     if not sample.elapsed_s or not sample.after.vmstat:
         return
-    if not migrated and not balanced:
-        yield Fine(MIGRATION, f"no page in {sample.elapsed_s:.2g} s")
+    most = max(migrated, balanced)
+    if most < MIN_PAGES_PER_S * sample.elapsed_s:
+        yield Fine(MIGRATION, f"{most:,} pages in {sample.elapsed_s:.2g} s")
         return
     by = f", {balanced:,} of them by balancing" if balanced else ""
     compacted = "; memory is being compacted" if scanned else ""
@@ -128,7 +131,7 @@ def check_migration(context: Context) -> Iterator[Seen]:
         "already-migrating",
         BIASES,
         MIGRATION,
-        f"{max(migrated, balanced):,} pages migrated in {sample.elapsed_s:.2g} s{by}{compacted}",
+        f"{most:,} pages migrated in {sample.elapsed_s:.2g} s{by}{compacted}",
         "the kernel's counts of a run have the others' pages, too, and its locks and memory bandwidth are shared with "
         "them",
         "end what has just allocated or moved much memory (pidstat -r 1), wait, or for balancing: "

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from numabench.host.root import Root
 
 CONTAINER, CPUSET, LIMITS = "container", "cpuset", "cgroup limits"
-_WHOLE_USER_NAMESPACE = ["0", "0", "4294967295"]
 # Threads of a workload, its movers and its family, and of ours.
 _MIN_TASKS = 512
 
@@ -25,8 +24,6 @@ _MIN_TASKS = 512
 def check_container(context: Context) -> Iterator[Seen]:
     """Whether this is a container, or made as one: namespaces of its own."""
     name, hides = container(context.root), _hides_processes(context.root)
-    mapped = (context.root.read_or_none("/proc/self/uid_map") or "").split()
-    is_mapped = bool(mapped) and mapped != _WHOLE_USER_NAMESPACE
     if name or hides:
         yield Finding(
             "container",
@@ -38,33 +35,43 @@ def check_container(context: Context) -> Iterator[Seen]:
             "run on the machine itself, or see there that nothing else runs: numabench doctor",
             "pid_namespaces(7)",
         )
-    if is_mapped:
+    if context.uid_map:
         yield Finding(
             "user-namespace",
             INFORMS,
             CONTAINER,
-            f"this process is in a user namespace (uid_map {' '.join(mapped[:3])})",
+            f"this process is in a user namespace (uid_map {context.uid_map})",
             "root in it is an ordinary user outside: knobs, tracefs and other users' processes stay closed",
             "run outside it: as root of the machine",
             "user_namespaces(7)",
         )
-    if not (name or hides or is_mapped):
+    if not (name or hides or context.uid_map):
         yield Fine(CONTAINER, "none")
 
 
 def container(root: Root) -> str:
     """What this is a container of, in systemd-detect-virt(1)'s words; empty where nothing tells.
 
-    Container managers tell by the variable `container` of process 1, which only root may read, or by a file.
+    Container managers tell by the variable `container` of process 1, which only root may read, or by a file. A file in
+    the root directory is believed where that, or the processes seen, are not the machine's own: a virtual machine that
+    was made of a container's image has it, too.
     """
     environment = (root.read_or_none("/proc/1/environ") or "").split("\0")
     named = [word.removeprefix("container=") for word in environment if word.startswith("container=")]
     told = files.word(root, "/run/systemd/container") or files.word(root, "/run/host/container-manager")
     if named or told:
         return (named or [told or ""])[0] or "container-other"
+    if not _hides_processes(root) and _root_file_system(root) not in {"overlay", "aufs"}:
+        return ""
     if root.exists("/run/.containerenv"):
         return "podman"
     return "docker" if root.exists("/.dockerenv") else ""
+
+
+def _root_file_system(root: Root) -> str:
+    """The type of what is mounted on /, the last of several (proc_pid_mounts(5))."""
+    rows = (line.split() for line in (root.read_or_none("/proc/self/mounts") or "").splitlines())
+    return ([row[2] for row in rows if len(row) > 2 and row[1] == "/"] or [""])[-1]
 
 
 def _hides_processes(root: Root) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numabench.workload.catalog import Workload
 
 _BALANCING = "/proc/sys/kernel/numa_balancing"
+CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
+_WHOLE_USER_NAMESPACE = ["0", "0", "4294967295"]
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,18 @@ class Context:
         wanted = self.needs.node_ids
         return tuple(node for node in self.usable_nodes if not wanted or node.id in wanted)
 
+    @property
+    def uid_map(self) -> str:
+        """The first line of the map of a user namespace that is not the machine's own, else nothing."""
+        words = (self.root.read_or_none("/proc/self/uid_map") or "").split()[:3]
+        return "" if words == _WHOLE_USER_NAMESPACE else " ".join(words)
+
     def can(self, capability: int) -> bool:
-        """Whether the process has a capability; yes where that is not known."""
-        return self.limits is None or self.limits.has_capability(capability)
+        """Whether the process has a capability in the machine's own user namespace, where capable() looks for it.
+
+        Yes where that is not known.
+        """
+        return self.limits is None or (self.limits.has_capability(capability) and not self.uid_map)
 
 
 def this_process(root: Root = LIVE) -> Process:

@@ -53,11 +53,14 @@ def _average(context: Context) -> Iterator[Finding]:
     cpus = max(len(context.topology.online_cpus), 1)
     # The same bounds as of the finding `contaminated` of a run (analysis/verdict.py).
     if load > max(1.5, cpus / 2):
+        # Of a minute: it may be what the caller's own run has left.
+        is_over = context.sample.elapsed_s > 0 and context.sample.others_cpus() < BUSY_OTHERS
         yield Finding(
             "load-average",
-            BIASES,
+            INFORMS if is_over else BIASES,
             LOAD,
-            f"the load average of the last minute is {load:.2f} on {cpus} CPUs",
+            f"the load average of the last minute is {load:.2f} on {cpus} CPUs"
+            + (", and now others use none of them" if is_over else ""),
             "threads share CPUs with others: all times are longer, and balancing follows threads that the scheduler "
             "moves",
             "end what runs (top), and wait a minute",
@@ -104,10 +107,13 @@ def _steal(context: Context) -> Iterator[Finding]:
 
 
 def check_pressure(context: Context) -> Iterator[Seen]:
-    """Whether tasks wait for CPUs, memory or disks (Documentation/accounting/psi.rst)."""
+    """Whether tasks wait for CPUs, memory or disks, in the last ten seconds and still.
+
+    As Documentation/accounting/psi.rst has it.
+    """
     waited = {name: _average_percent(context, name) for name in WAITED}
     known = {name: percent for name, percent in waited.items() if percent is not None}
-    high = {name: percent for name, percent in known.items() if percent >= WAITED[name]}
+    high = {name: percent for name, percent in known.items() if percent >= WAITED[name] and _still(context, name)}
     if high:
         told = ", ".join(f"{percent:.1f} % of it for {_word(name)}" for name, percent in high.items())
         yield Finding(
@@ -131,6 +137,12 @@ def _average_percent(context: Context, name: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _still(context: Context, name: str) -> bool:
+    """Whether tasks wait in the sample, too: the average of ten seconds may be what the caller itself has left."""
+    share = context.sample.stalled_share(name)
+    return share is None or 100 * share >= WAITED[name] / 2
 
 
 def _word(name: str) -> str:

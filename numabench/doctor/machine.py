@@ -32,9 +32,7 @@ _STEP_S = 0.128
 def check_hardware(context: Context) -> Iterator[Seen]:
     """Whether the CPUs are real."""
     kind = virtualization(context.root)
-    cmdline = (context.root.read_or_none("/proc/cmdline") or "").split()
-    # QEMU without KVM's clock is QEMU that interprets every instruction (host.identity).
-    if kind == "qemu" or "numabench.accel=tcg" in cmdline:
+    if _is_emulated(context):
         yield Finding(
             "emulated",
             BIASES,
@@ -60,8 +58,19 @@ def check_hardware(context: Context) -> Iterator[Seen]:
         yield Fine(HARDWARE, "no hypervisor")
 
 
+def _is_emulated(context: Context) -> bool:
+    """Whether every instruction is interpreted: by QEMU without KVM's clock (host.identity), or as the lab says."""
+    cmdline = (context.root.read_or_none("/proc/cmdline") or "").split()
+    return virtualization(context.root) == "qemu" or "numabench.accel=tcg" in cmdline
+
+
 def check_firmware(context: Context) -> Iterator[Seen]:
-    """Whether the firmware is old: its tables say which memory is near which CPU."""
+    """Whether the firmware is old: its tables say which memory is near which CPU.
+
+    That of a virtual machine says what its host makes up.
+    """
+    if virtualization(context.root):
+        return
     told = files.word(context.root, "/sys/class/dmi/id/bios_date") or ""
     today = context.process.today
     # SMBIOS 2.3 and later: mm/dd/yyyy.
@@ -105,7 +114,8 @@ def _source(context: Context) -> Iterator[Finding]:
     available = (files.word(context.root, f"{_CLOCKS}/available_clocksource") or "").split()
     yield Finding(
         "slow-clocksource",
-        BIASES,
+        # Of emulated CPUs no time is worth anything.
+        INFORMS if _is_emulated(context) else BIASES,
         CLOCK,
         f"the clock source is {source} (there are {', '.join(available) or 'no others'})",
         "each reading of the clock is a system call, and with hpet and acpi_pm one that all CPUs wait for: latencies "

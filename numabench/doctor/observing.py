@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.doctor import files
+from numabench.doctor.context import CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYSLOG
 from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, Finding, Fine
-from numabench.doctor.rights import CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYSLOG
 from numabench.host.kprobes import TRACING
 from numabench.observe.offer import INSTALL_PERF, perf_missing
 

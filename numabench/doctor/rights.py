@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from numabench.doctor.context import CAP_PERFMON, CAP_SYS_ADMIN
 from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, Finding, Fine
 from numabench.drivers import catalog as drivers
 from numabench.host.seccomp import CAP_SYS_NICE
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from numabench.doctor.finding import Seen
 
 RIGHTS, CALLS = "rights", "system calls"
-CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
 # Every run keeps its own memory from balancing with the first two, and asks for pages' nodes with the third.
 _CALLS_OF_EVERY_RUN = frozenset({"get_mempolicy", "set_mempolicy", "move_pages"})
 _CALLS_OF_DRIVERS = {
@@ -38,6 +38,9 @@ def check_rights(context: Context) -> Iterator[Seen]:
 
 def _knobs(context: Context) -> Iterator[Finding]:
     why, needs = context.process.read_only, context.needs
+    if not why and not context.can(CAP_SYS_ADMIN):
+        # sysctl_numa_balancing() in kernel/sched/core.c asks for it, whoever may write the file.
+        why = "CAP_SYS_ADMIN is missing, without which kernel.numa_balancing cannot be set"
     if not why or needs.has_set_knobs:
         return
     balancing = context.knobs.get("kernel.numa_balancing")
