@@ -7,6 +7,7 @@ node 1, with /proc read-only, with wrong knobs, and with node 1 full of page cac
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 CASES = Path(__file__).parent / "inside/doctor_cases.py"
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 Answer = dict[str, Any]
 
@@ -32,7 +34,7 @@ def told(shared_guest: Callable[[str, str], Guest]) -> dict[str, Any]:
     """What all cases in the guest gave."""
     build.build("pingpong")
     argv = [sys.executable, str(CASES), "/run/doctor-results"]
-    ended = shared_guest("debian:bookworm", "2n").run(argv, timeout_s=400).check("the doctor's cases")
+    ended = shared_guest("debian:bookworm", "2n").run(argv, env=ENVIRONMENT, timeout_s=400).check("the doctor's cases")
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from doctor_machines import CPU, context, status, tree
 from synthetic_run import run_record, write
 
-from numabench import store
+from numabench import doctor, store
+from numabench.doctor import load
 from numabench.doctor.diagnosis import Diagnosis, examine
 from numabench.doctor.finding import BIASES, INFORMS, Finding
 from numabench.errors import ResultError
 from numabench.record import MachineFinding
 from numabench.report import doctor_json, doctor_text, run_json, run_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SWAP = MachineFinding("swap-on", BIASES, "swap", "2 GiB of swap are on", "pages go there", "sudo swapoff -a", "vm.rst")
 SMT = MachineFinding("smt", INFORMS, "CPU idle and SMT", "2 cores are shared", "slower", "echo off")
@@ -89,3 +89,20 @@ def test_a_run_of_before_has_none_and_its_report_says_nothing(tmp_path: Path) ->
 def test_what_is_no_list_of_findings_is_refused(tmp_path: Path, wrong: object) -> None:
     with pytest.raises(ResultError, match=r"run\.json"):
         store.load(write(tmp_path, {**run_record(), "doctor": wrong}))
+
+
+def codes_in_the_source() -> set[str]:
+    """What a `Finding` is made with, and the services that are one each."""
+    codes = set()
+    for path in Path(doctor.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Finding":
+                codes.add(ast.literal_eval(call.args[0]) if isinstance(call.args[0], ast.Constant) else None)
+    return {code for code in codes if code} | {unit for _, _, unit in load._SERVICES.values()}
+
+
+def test_the_table_in_the_documentation_has_every_finding() -> None:
+    table = (Path(__file__).parents[2] / "docs/doctor.md").read_text().partition("## What is found")[2]
+    listed = re.findall(r"`([a-z0-9-]+)`", table.partition("How the less")[0])
+    assert len(listed) == len(set(listed))
+    assert set(listed) == codes_in_the_source()
