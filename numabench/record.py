@@ -16,6 +16,8 @@ KILLED = "killed"
 AUTONUMA, NULL, HOME_NODE = "autonuma", "null", "home-node"
 WORKER, MOVER, VICTIM = "worker", "mover", "victim"
 RUNNING = "running"
+# What a finding about the machine does to a run: nothing can be run, its figures are off or may be, or good to know.
+BLOCKS, BIASES, INFORMS = "blocks", "biases", "informs"
 # What became of a sweep's unit.
 DONE, CANNOT_RUN, LOST, DAMAGED, PENDING = "done", "cannot-run", "lost", "damaged", "pending"
 
@@ -139,6 +141,23 @@ class Note:
     code: str
     message: str
     remedy: str
+
+
+@dataclass(frozen=True)
+class MachineFinding:
+    """Something about the machine's state that stands between it and a valid run.
+
+    `weight` is `blocks`, `biases` or `informs`; `subject` what was looked at; `cause` what was seen there, `effect`
+    what it does to which result, `remedy` the command that mends it or what to do, and `source` where to read of it.
+    """
+
+    code: str
+    weight: str
+    subject: str
+    cause: str
+    effect: str
+    remedy: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -545,7 +564,8 @@ class Ending:
 class Run:
     """A run as recorded. `identity` and `plan` are kept as they were written (docs/result-format.md).
 
-    `machine` and `planned` are what reports use of them, checked.
+    `machine` and `planned` are what reports use of them, checked. `doctor` is what was found about the machine's state
+    when the knobs were set and no trial had begun, None where nobody looked.
     """
 
     path: Path
@@ -566,6 +586,7 @@ class Run:
     trials: tuple[Trial, ...]
     ending: Ending
     boot: BootTurn | None = None
+    doctor: tuple[MachineFinding, ...] | None = None
 
     @property
     def complete(self) -> bool:

@@ -10,6 +10,7 @@ from numabench import __version__
 from numabench.cli import (
     callgraph,
     diff,
+    doctor,
     drivers,
     lab,
     list_runs,
@@ -45,6 +46,7 @@ app.command("migration", no_args_is_help=True)(migration.migration)
 app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
 app.command("locks", no_args_is_help=True)(locks.locks)
 app.command("list")(list_runs.list_runs)
+app.command("doctor")(doctor.doctor)
 app.command("workloads")(workloads.workloads)
 app.command("drivers")(drivers.drivers)
 app.command("topology")(topology.topology)

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from numabench import process, store
+from numabench.doctor.context import Needs
+from numabench.doctor.diagnosis import Diagnosis, diagnose
+from numabench.doctor.sample import RUN_SAMPLE_S
 from numabench.drivers import catalog as drivers
 from numabench.errors import CannotRun, NumabenchError, ResultError
 from numabench.experiment import drive as driving
@@ -18,7 +21,7 @@ from numabench.observe import kernel_symbols
 from numabench.observe.capture import Nothing, Observer
 from numabench.observe.passes import Pass
 from numabench.record import OBSERVE, WARM_UP
-from numabench.workload import build
+from numabench.workload import build, catalog
 from numabench.workload.foreign import ForeignProgram
 from numabench.workload.own import OwnWorkload
 
@@ -71,9 +74,19 @@ def run_plan(
         cpuset.recover(root)
         with applied, libnuma.kept_from_balancing():
             remarks = observe.choice.remarks if observe else ()
+            found = diagnose(_needs(plan), topology, root=root, sample_s=RUN_SAMPLE_S)
+            _tell(found, progress)
             writer.write_run(
                 _run_record(
-                    plan, run_id, topology=topology, who=who, applied=applied, remarks=remarks, boot=boot, root=root
+                    plan,
+                    run_id,
+                    topology=topology,
+                    who=who,
+                    applied=applied,
+                    remarks=remarks,
+                    found=found,
+                    boot=boot,
+                    root=root,
                 )
             )
             for index, (subject, (placement, role)) in enumerate(zip(subjects, plan.order, strict=True), 1):
@@ -107,6 +120,28 @@ def run_plan(
     return writer.path
 
 
+def _needs(plan: Plan) -> Needs:
+    """The run that the machine is to serve now that its knobs are set."""
+    processes = 1 if plan.workload == FOREIGN else catalog.find(plan.workload).processes
+    return Needs(
+        node_count=len(plan.nodes),
+        node_ids=plan.nodes,
+        workload=plan.name,
+        driver=plan.driver,
+        passes=plan.observe,
+        memory_bytes=processes * plan.size_bytes,
+        has_set_knobs=True,
+    )
+
+
+def _tell(found: Diagnosis, progress: Progress) -> None:
+    """A line for each thing that stands against the run."""
+    for finding in found.against:
+        progress.say(f"{finding.weight}: {finding.code}: {finding.cause}")
+    if found.against:
+        progress.say("what each does, and what mends it: numabench doctor")
+
+
 def _now_utc() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -138,6 +173,7 @@ def _run_record(
     who: dict[str, Any],
     applied: knobs.Applied,
     remarks: Sequence[Remark],
+    found: Diagnosis,
     boot: BootTurn | None,
     root: Root,
 ) -> dict[str, Any]:
@@ -156,6 +192,7 @@ def _run_record(
         "knobs": [write.to_json() for write in applied.writes],
         "notes": [{"code": "scaled", "message": text, "remedy": _scaled_remedy(plan)} for text in plan.scaled]
         + [asdict(remark) for remark in remarks],
+        "doctor": [asdict(finding) for finding in found.findings],
         "boot": None if boot is None else asdict(boot),
     }
 

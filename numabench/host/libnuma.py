@@ -158,6 +158,17 @@ def _harmless(call: str) -> int:
     return int(ffi.errno) if call in calls and calls[call]() < 0 else 0
 
 
+def denied_calls() -> dict[str, int]:
+    """The errno of each NUMA system call that is refused whatever its arguments; none where all may be made.
+
+    The kernel grants them all without any privilege, with the arguments tried here: what refuses is a seccomp filter or
+    a security module, or it is a kernel without CONFIG_NUMA (ENOSYS).
+    """
+    calls = ("get_mempolicy", "set_mempolicy", "mbind", "migrate_pages", "move_pages")
+    tried = {call: _harmless(call) for call in calls}
+    return {call: number for call, number in tried.items() if number in (errno.EPERM, errno.EACCES, errno.ENOSYS)}
+
+
 def _failed(
     call: str,
     arguments: str,

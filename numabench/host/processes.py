@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,27 @@ def _tree_by_parents(pid: int) -> tuple[int, ...]:
         return tuple(sorted(each.pid for each in family if each.status() != psutil.STATUS_ZOMBIE))
     except psutil.NoSuchProcess:
         return ()
+
+
+@dataclass(frozen=True)
+class CpuTime:
+    """A process's name, its parent, and the clock ticks that it and its ended threads have had of CPUs."""
+
+    name: str
+    parent: int
+    ticks: int
+
+
+def cpu_times(root: Root) -> dict[int, CpuTime]:
+    """The CPU time of every process and kernel thread that can be seen, by number (proc_pid_stat(5))."""
+    found = {}
+    for pid in root.numbers("/proc", ""):
+        # The name is in parentheses, and may hold anything, spaces and parentheses too.
+        name, closed, rest = (root.read_or_none(f"/proc/{pid}/stat") or "").rpartition(")")
+        fields = rest.split(maxsplit=13)
+        if closed and len(fields) >= 13:
+            found[pid] = CpuTime(name.partition("(")[2], int(fields[1]), int(fields[11]) + int(fields[12]))
+    return found
 
 
 def threads(root: Root, pid: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from numabench.idset import format_ids
-from numabench.record import OBSERVE, WARM_UP
+from numabench.record import INFORMS, OBSERVE, WARM_UP
 from numabench.report.moves_text import driver_words, memory_words, victim_words
 from numabench.report.page import BOLD, YELLOW, Page
 from numabench.units import format_bytes, format_seconds
@@ -27,6 +27,7 @@ def show_head(page: Page, run: Run) -> None:
     _machine(page, run)
     _plan(page, run)
     _knobs(page, run)
+    _doctor(page, run)
 
 
 def _head(page: Page, run: Run) -> None:
@@ -127,3 +128,14 @@ def _knobs(page: Page, run: Run) -> None:
         label = ""
     if not run.knobs:
         page.item("set", "nothing on the machine was changed")
+
+
+def _doctor(page: Page, run: Run) -> None:
+    """What stood against the run on the machine: a line each, and the rest by name."""
+    if run.doctor is None:
+        return
+    told = [f"{finding.weight}: {finding.code}: {finding.cause}" for finding in run.doctor if finding.weight != INFORMS]
+    known = [finding.code for finding in run.doctor if finding.weight == INFORMS]
+    told += [f"to know: {', '.join(known)}"] if known else []
+    for place, text in enumerate(told or ["nothing stood against a valid run"]):
+        page.item("doctor" if place == 0 else "", text)

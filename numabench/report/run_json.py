@@ -41,6 +41,7 @@ def report(run: Run, observations: Sequence[Observation] = ()) -> dict[str, Any]
         "plan": run.plan,
         "knobs": plain(run.knobs),
         "restored": plain(run.ending.restored),
+        "doctor": plain(run.doctor),
         "verdict": _verdict(summary),
         "scores": plain(summary.scores),
         "placements": [_placement(placement) for placement in summary.placements],

@@ -17,6 +17,7 @@ from numabench.record import (
     KnobWrite,
     Listed,
     Machine,
+    MachineFinding,
     MoverPlan,
     Note,
     Plan,
@@ -68,6 +69,7 @@ def load(path: Path | str) -> Run:
         trials=trials,
         ending=ending,
         boot=_read_boot(run.optional_object("boot")),
+        doctor=_read_doctor(run),
     )
 
 
@@ -166,6 +168,13 @@ def _read_boot(boot: Fields | None) -> BootTurn | None:
     if boot is None:
         return None
     return BootTurn(boot.text("series"), boot.count("turn"), boot.count("of"), boot.text("kernel"))
+
+
+def _read_doctor(run: Fields) -> tuple[MachineFinding, ...] | None:
+    if run.fields.get("doctor") is None:
+        return None
+    keys = "code weight subject cause effect remedy source"
+    return tuple(MachineFinding(**finding.strings(keys)) for finding in run.rows("doctor"))
 
 
 def _read_plan(plan: Fields) -> Plan:
