@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.doctor.finding import BIASES, Finding, Fine
-from numabench.host.knob_journal import Journal, default_state_dir
+from numabench.errors import NumabenchError
+from numabench.host import knobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,21 +19,18 @@ LEFT = "earlier runs"
 
 
 def altered(root: Root) -> tuple[str, ...]:
-    """A sentence for each knob that is still as a run left it; of a captured tree none."""
+    """A sentence for each knob that a killed run, or `numabench state apply`, has left set; of a captured tree none."""
     if not root.is_live:
         return ()
     try:
-        records = Journal(default_state_dir()).load().records
-    except OSError:
+        found = knobs.altered(root)
+    except NumabenchError:
         return ()
-    boot = (root.read_or_none("/proc/sys/kernel/random/boot_id") or "").strip()
-    if records and records[0].get("boot_id", boot) not in {"", boot}:
-        return ()
-    written = {record["writing"] for record in records if "writing" in record}
+    by = {"killed": "a run that was killed", "applied": "numabench state apply"}
     return tuple(
-        f"{record['name']} was {record['before']} and was set to {record['wanted']}"
-        for record in records
-        if record.get("name") in written
+        f"{entry.name} is {entry.now}, and was {entry.before} before {by[entry.by]}"
+        for entry in found
+        if entry.by in by and not entry.is_stale
     )
 
 
@@ -45,8 +43,8 @@ def check_leftover(context: Context) -> Iterator[Seen]:
         "left-altered",
         BIASES,
         LEFT,
-        f"a run that was killed, or still goes on, has changed: {'; '.join(context.altered)}",
+        "; ".join(context.altered),
         "the machine is not as its owner left it, and figures of now and of before cannot be compared",
-        "the next numabench run puts it back before it begins",
-        "docs/design.md",
+        "numabench state restore",
+        "docs/state.md",
     )
