@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def found(shared_guest: Callable[[str, str], Guest]) -> dict[str, Any]:
-    return state_faults.run(shared_guest("debian:bookworm", "2n"), kills=10, faults=40, signals=2)
+    return state_faults.run(shared_guest("debian:bookworm", "2n"), kills=6, faults=24, signals=1)
 
 
 def test_no_key_is_left_wrong_however_a_run_ends(found: dict[str, Any]) -> None:
@@ -25,11 +25,11 @@ def test_no_key_is_left_wrong_however_a_run_ends(found: dict[str, Any]) -> None:
     assert wrong == {}
     assert {kind: entry["cases"] for kind, entry in found["kinds"].items()} == {
         "put back at the end": 3,
-        "SIGTERM": 2,
-        "SIGINT": 2,
-        "SIGKILL": 10,
-        "kill at a line": 20,
-        "fail at a line": 20,
+        "SIGTERM": 1,
+        "SIGINT": 1,
+        "SIGKILL": 6,
+        "kill at a line": 12,
+        "fail at a line": 12,
         "somebody else's change": 1,
         "no root": 1,
         "/proc/sys read-only": 1,
