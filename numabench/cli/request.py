@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numabench.experiment.plan import Request
+    from numabench.host.profiles import Profile
 
 _SCAN_KNOBS = {
     "scan_delay": "scan_delay_ms",
@@ -94,14 +95,11 @@ def _knobs(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(wanted.items())
 
 
-def _profile(options: Mapping[str, Any]) -> str:
-    """The profile's name, which is known to be right; a file's with its whole path, so that a guest finds it, too."""
-    from pathlib import Path
-
+def _profile(options: Mapping[str, Any]) -> Profile:
     from numabench.host import profiles
 
-    name: str = options["profile"]
-    if options["no_tune"] and name != DEFAULT_PROFILE:
+    if not options["no_tune"]:
+        return profiles.load(options["profile"])
+    if options["profile"] != DEFAULT_PROFILE:
         raise UsageError("--no-tune sets no knob, and --profile asks for some", "leave out one or the other")
-    profiles.load(name)
-    return str(Path(name).resolve()) if name.endswith(".toml") else name
+    return profiles.load(profiles.NONE)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numabench.experiment.plan import Request
     from numabench.experiment.progress import Progress
     from numabench.experiment.run import Observation
+    from numabench.host.profiles import Profile
     from numabench.host.topology import Topology
     from numabench.record import BootTurn
     from numabench.store import Run
@@ -330,7 +331,7 @@ def run_in_one_guest(
     # A guest's lock does not reach this machine: `numabench list` asks for this one.
     with store.held(results, chosen_id):
         status = run_in_guest(
-            [*_without_guest_options(own), *added, *rest],
+            [*_for_guest(own, request.profile), *added, *rest],
             shown=request.argv,
             results_dir=results.resolve(),
             nodes=nodes,
@@ -347,12 +348,14 @@ def run_in_one_guest(
     return path
 
 
-def _without_guest_options(own: Sequence[str]) -> list[str]:
-    """A command line without the options that are of the guest and mean nothing inside it."""
+def _for_guest(own: Sequence[str], profile: Profile) -> list[str]:
+    """A command line without the options that are of the guest, and with the profile's knobs, whose file it lacks."""
     kept, words = [], iter(own)
     for word in words:
         name, equals, _ = word.partition("=")
-        if name in {"--kernel", "--boots", "--cpus-per-node", "--memory-per-node"}:
+        if name == "--profile":
+            kept.append(f"{name}={profile.word}")
+        if name in {"--kernel", "--boots", "--cpus-per-node", "--memory-per-node", "--profile"}:
             if not equals:
                 next(words, None)
         elif word != "--lab":

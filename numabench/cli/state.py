@@ -15,7 +15,7 @@ from numabench.errors import EXIT_UNFIT, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numabench.host.knobs import Restored, Write
+    from numabench.host.knobs import Write
 
 app = typer.Typer(
     help="Show the machine's knobs, compare them, set them, and put them back exactly.",
@@ -170,15 +170,16 @@ def restore(
         return
     restored = knobs.release(on_write=print, force=force)
     state.remove_left_behind()
+    still = state.left_behind()
     for text in left:
-        print(f"removed {text}")
+        print(f"left {text}: only root may remove it" if text in still else f"removed {text}")
+    for one in restored:
+        before = next((was.before for was in altered if was.name == one.name), None)
+        if one.outcome == "foreign" and before is not None:
+            print(f"to have the old value all the same: echo {before} > {one.path}")
     if not restored and not left:
         print("nothing is altered")
-    _refuse_if_left(restored)
-
-
-def _refuse_if_left(restored: tuple[Restored, ...]) -> None:
-    if any(entry.outcome in {"failed", "foreign"} for entry in restored):
+    if still or any(one.outcome in {"failed", "foreign"} for one in restored):
         raise typer.Exit(EXIT_UNFIT)
 
 

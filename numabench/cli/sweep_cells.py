@@ -95,11 +95,18 @@ def options(words: Sequence[str]) -> tuple[str, list[tuple[str, str | None]]]:
             value = text if equals else next(left, "")
             if not value or value.startswith("--"):
                 raise UsageError(f"{name} has no value", f"write {name} VALUE")
-            found.append((name, value))
+            found.append((name, _portable(value) if name == "--profile" else value))
     if len(workloads) != 1:
         wrong = f"'{workloads[1]}' is one word too many" if workloads else "a sweep needs a workload"
         raise UsageError(wrong, "for example: numabench sweep pingpong --batch 1,8,64")
     return workloads[0], found
+
+
+def _portable(profile: str) -> str:
+    """A profile as a word that means the same in a guest, and when the sweep goes on tomorrow."""
+    from numabench.host import profiles
+
+    return profiles.load(profile).word
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,6 @@ from numabench.experiment import drive as driving
 from numabench.experiment import drive_request
 from numabench.experiment.drive_request import DriveRequest
 from numabench.host import profiles
-from numabench.host.knob_table import MEASURE as MEASURE_PROFILE
 from numabench.host.knob_table import find
 from numabench.host.root import LIVE, Root
 from numabench.idset import format_ids, parse_ids
@@ -24,6 +23,7 @@ from numabench.workload import catalog
 
 if TYPE_CHECKING:
     from numabench.experiment.drive import Drive
+    from numabench.host.profiles import Profile
     from numabench.host.topology import Node, Topology
     from numabench.workload.catalog import Workload
 
@@ -69,7 +69,7 @@ class Request:
     sample_pages: int | None = None
     seed: int | None = None
     knobs: tuple[tuple[str, str], ...] = ()
-    profile: str = MEASURE_PROFILE
+    profile: Profile = field(default_factory=profiles.default)
     no_tune: bool = False
     drive: DriveRequest = field(default_factory=DriveRequest)
     observe: tuple[str, ...] = ()
@@ -402,7 +402,7 @@ def make_plan(
         sample_pages=request.sample_pages or (GUEST_SAMPLE_PAGES if emulated else SAMPLE_PAGES),
         seed=seed,
         driver=drivers.AUTONUMA if drive is None else drive.driver,
-        profile=profiles.NONE if request.no_tune else request.profile,
+        profile=profiles.NONE if request.no_tune else request.profile.name,
         knobs=() if request.no_tune else _knobs(request, drive, topology, nodes, size_bytes, root=root),
         observe=observe,
         order=_trial_order(request, observe, seed),
@@ -468,7 +468,7 @@ def _knobs(
     request: Request, drive: Drive | None, topology: Topology, nodes: tuple[int, ...], size_bytes: int, *, root: Root
 ) -> tuple[tuple[str, str], ...]:
     """The knobs of the profile that are not as it wants them; above these what the driver needs, and what was asked."""
-    of_profile = profiles.needed(profiles.load(request.profile), root)
+    of_profile = profiles.needed(request.profile, root)
     if drive is None:
         needed = dict(drivers.find(drivers.AUTONUMA).knobs)
     else:

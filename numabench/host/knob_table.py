@@ -8,7 +8,7 @@ intel_pstate}.rst, and where it says so the code.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -207,10 +207,7 @@ _GROUPS: dict[str, tuple[Knob, ...]] = {
         Knob("swap", "swap", ("/proc/swaps",), "devices that pages may be swapped to", is_settable=False, kind=SHOWN),
     ),
 }  # fmt: skip
-KNOBS = tuple(
-    Knob(**{**knob.__dict__, "group": group}) for group, knobs in _GROUPS.items() for knob in knobs
-)  # fmt: skip
-# In a guest or a container these name the caller's own limits.
+KNOBS = tuple(replace(knob, group=group) for group, knobs in _GROUPS.items() for knob in knobs)
 _BY_NAME = {name: knob for knob in KNOBS for name in (knob.name, knob.alias)}
 
 

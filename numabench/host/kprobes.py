@@ -54,17 +54,22 @@ def _tracing(root: Root) -> str | None:
     return next((path for path in TRACING if root.exists(f"{path}/events")), None)
 
 
+def _events(root: Root) -> str:
+    return f"{_tracing(root) or TRACING[0]}/kprobe_events"
+
+
 def stale(root: Root = LIVE) -> tuple[str, ...]:
     """The groups of probes whose processes are gone."""
-    text = root.read_or_none(f"{_tracing(root)}/kprobe_events") or ""
-    groups = dict.fromkeys(re.findall(rf":({_GROUP}\d+)/", text))
-    return tuple(group for group in groups if not root.exists(f"/proc/{group.removeprefix(_GROUP)}"))
+    groups = dict.fromkeys(re.findall(rf":({_GROUP}\d+)/", root.read_or_none(_events(root)) or ""))
+    own = f"{_GROUP}{os.getpid()}"
+    # One of our own number is that of a process before us, as long as we have none.
+    return tuple(group for group in groups if group == own or not root.exists(f"/proc/{group.removeprefix(_GROUP)}"))
 
 
 def remove_stale(root: Root = LIVE) -> None:
     """Take these out."""
     for group in stale(root):
-        Reaper(kprobes=(root.path(f"{_tracing(root)}/kprobe_events"), group)).reap()
+        Reaper(kprobes=(root.path(_events(root)), group)).reap()
 
 
 class Kprobes:
@@ -88,7 +93,7 @@ class Kprobes:
         self._missed_before: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self._remove_stale()
+        remove_stale(self._root)
         self._reaper = Reaper(kprobes=(self._file, self.group))
         try:
             for function in self.functions:
@@ -156,10 +161,3 @@ class Kprobes:
                 f"probes of ours stay in {self._file}: somebody counts the events of {self.group}",
                 f"when that has ended, as root: echo '-:{self.group}/' >> {self._file}, with each event's name",
             )
-
-    def _remove_stale(self) -> None:
-        text = self._root.read_or_none(f"{self._directory}/kprobe_events") or ""
-        for group in dict.fromkeys(re.findall(rf":({_GROUP}\d+)/", text)):
-            # One of our own number is that of a process before us.
-            if group == self.group or not self._root.exists(f"/proc/{group.removeprefix(_GROUP)}"):
-                Reaper(kprobes=(self._file, group)).reap()

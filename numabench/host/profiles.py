@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,13 @@ class Profile:
     summary: str
     knobs: Mapping[str, str]
 
+    @property
+    def word(self) -> str:
+        """What `load` makes the same profile of anywhere: its name, or all of one that is the user's own, as JSON."""
+        if self in built_in():
+            return self.name
+        return json.dumps({"name": self.name, "summary": self.summary, "inherits": NONE, "knobs": dict(self.knobs)})
+
 
 def built_in() -> tuple[Profile, ...]:
     """The profiles that come with numabench, from the table of knobs."""
@@ -41,6 +49,11 @@ def built_in() -> tuple[Profile, ...]:
     )
 
 
+def default() -> Profile:
+    """What a run sets where nothing else is asked for: `measure`."""
+    return built_in()[0]
+
+
 def own_directory() -> Path:
     """Where the user's own profiles lie: $XDG_CONFIG_HOME/numabench/profiles, else ~/.config/numabench/profiles."""
     home = os.environ.get("XDG_CONFIG_HOME")
@@ -48,8 +61,22 @@ def own_directory() -> Path:
 
 
 def load(name: str) -> Profile:
-    """A profile by name, or of a file NAME.toml. Raises `UsageError` where there is none or the file is not right."""
+    """A profile by name, of a file NAME.toml, or of its `word`.
+
+    Raises `UsageError` where there is none or the file is not right.
+    """
+    if name.startswith("{"):
+        return _of_word(name)
     return _load(name, ())
+
+
+def _of_word(word: str) -> Profile:
+    try:
+        told = json.loads(word)
+    except (ValueError, RecursionError):
+        raise UsageError("a profile that begins with '{' is not JSON", "give its name, or a file FILE.toml") from None
+    name = told.pop("name", "")
+    return _of_table("the profile", name if isinstance(name, str) else "", told, ())
 
 
 def _load(name: str, above: tuple[str, ...]) -> Profile:
@@ -64,7 +91,7 @@ def _load(name: str, above: tuple[str, ...]) -> Profile:
         )
     if str(path.absolute()) in above:
         raise UsageError(f"{path}: inherits goes in a circle", "have one of the files inherit a built-in profile")
-    return _of_file(path, _parse(path), (*above, str(path.absolute())))
+    return _of_table(str(path), path.stem, _parse(path), (*above, str(path.absolute())))
 
 
 def _exists(path: Path) -> bool:
@@ -87,10 +114,11 @@ def _parse(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not TOML: {error}", 'such as: [knobs] on a line, then "ksm.run" = 0') from None
 
 
-def _of_file(path: Path, told: dict[str, Any], above: tuple[str, ...]) -> Profile:
+def _of_table(where: str, name: str, told: dict[str, Any], above: tuple[str, ...]) -> Profile:
+    """The profile that a table holds which comes from `where`."""
     for key in told:
         if key not in {"inherits", "summary", "knobs"}:
-            raise UsageError(f"{path}: '{key}' means nothing", "keys are inherits, summary and the table knobs")
+            raise UsageError(f"{where}: '{key}' means nothing", "keys are inherits, summary and the table knobs")
     inherits, summary, chosen = told.get("inherits", MEASURE), told.get("summary", ""), told.get("knobs", {})
     for key, value, kind, expected in (
         ("inherits", inherits, str, "a profile's name"),
@@ -98,19 +126,19 @@ def _of_file(path: Path, told: dict[str, Any], above: tuple[str, ...]) -> Profil
         ("knobs", chosen, dict, "a table of knobs"),
     ):
         if not isinstance(value, kind):
-            raise UsageError(f"{path}: {key} is {value!r}", f"it must be {expected}")
+            raise UsageError(f"{where}: {key} is {value!r}", f"it must be {expected}")
     knobs = dict(_load(inherits, above).knobs)
-    for name, value in _flat(chosen):
+    for knob_name, value in _flat(chosen):
         try:
-            knob = find(name)
+            knob = find(knob_name)
         except UsageError as error:
-            raise UsageError(f"{path}: knobs: {error.message}", error.hint) from None
+            raise UsageError(f"{where}: knobs: {error.message}", error.hint) from None
         if isinstance(value, bool) or not isinstance(value, int | str) or "\n" in str(value) or not str(value):
-            raise UsageError(f"{path}: knobs: {name} is {value!r}", f'it must be a number, a word, or "{KEEP}"')
+            raise UsageError(f"{where}: knobs: {knob_name} is {value!r}", f'it must be a number, a word, or "{KEEP}"')
         knobs.pop(knob.name, None)
         if value != KEEP:
             knobs[knob.name] = str(value)
-    return Profile(path.stem, summary or f"{path}", knobs)
+    return Profile(name, summary or where, knobs)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

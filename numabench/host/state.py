@@ -37,9 +37,16 @@ class Row:
 def rows(profile: Profile, root: Root = LIVE) -> tuple[Row, ...]:
     """Every knob of the table in its order, and the caller's own limits last."""
     found = [
-        Row(knob.group, knob.name, _value(knob, root), profile.knobs.get(knob.name, ""), knob.meaning, knob.why, can)
+        Row(
+            knob.group,
+            knob.name,
+            _value(knob, root),
+            profile.knobs.get(knob.name, ""),
+            knob.meaning,
+            knob.why,
+            knob.is_settable,
+        )
         for knob in KNOBS
-        for can in (knob.is_settable,)
     ]
     limits = [
         Row("limits of the caller", name, value, "", meaning, "", False) for name, value, meaning in _limits(root)

@@ -18,7 +18,7 @@ _BY = {
     "run": "a run that is going has set it, and puts it back",
     "applied": "numabench state apply set it: numabench state restore",
 }
-_NARROW, _VALUE = 44, 22
+_NARROW, _VALUE = 48, 22
 
 
 def show(

@@ -34,6 +34,7 @@ THP = f"{MM}/transparent_hugepage/enabled"
 FOLIOS = {size: f"{MM}/transparent_hugepage/hugepages-{size}kB/enabled" for size in (32, 64, 128, 2048)}
 POOLS = [f"/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages" for node in (0, 1)]
 BALANCING = "/proc/sys/kernel/numa_balancing"
+SWAPPINESS, DEFRAG = "/proc/sys/vm/swappiness", f"{MM}/transparent_hugepage/defrag"
 
 Answer = dict[str, Any]
 
@@ -87,6 +88,7 @@ def answers(shared_guest: Callable[[str, str], Guest], results: Path) -> dict[st
             ksm="0",
         ),
         "thp": case(results / "thp", "--size 4M --pages thp --repeats 1", KSM, THP, thp="never"),
+        "quiet": case(results / "quiet", "--size 1M --repeats 1 --profile quiet", SWAPPINESS, DEFRAG),
         "hugetlb": case(results / "hugetlb", "--size 8M --pages hugetlb --repeats 1", *POOLS),
     }
     guest = shared_guest("debian:bookworm", "2n")
@@ -121,6 +123,17 @@ def test_huge_pages_are_on_while_a_run_needs_them(answers: dict[str, Answer], re
     (trial,) = run_of(results / "thp").trials
     assert (trial.status, trial.unit_bytes, trial.units.split) == ("ok", 2 << 20, 0)
     assert trial.movers[0].confirmed == 2
+
+
+def test_a_profile_is_in_force_as_long_as_the_run_lasts(answers: dict[str, Answer], results: Path) -> None:
+    answer = answers["quiet"]
+    assert answer["status"] == 0
+    assert shown(answer, SWAPPINESS) == ["60", "0", "60"]
+    assert shown(answer, DEFRAG) == ["madvise", "never", "madvise"]
+    run = run_of(results / "quiet")
+    assert run.plan["profile"] == "quiet"
+    done = {knob.name: knob.outcome for knob in run.knobs}
+    assert (done["vm.swappiness"], done["vm.drop_caches"]) == ("set", "done")
 
 
 def test_untouched_pools_are_filled_on_both_nodes_and_emptied(answers: dict[str, Answer], results: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from at_line import at_line
 
 from numabench import process
 from numabench.errors import NumabenchError
@@ -22,7 +23,6 @@ from numabench.host.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
 ORIGINAL = {"/proc/sys/kernel/numa_balancing": "0\n", "/sys/kernel/debug/sched/numa_balancing/scan_size_mb": "256\n"}
 WANTED = {"numa_balancing": "1", "scan_size_mb": "1024"}
@@ -35,19 +35,6 @@ def make_tree(directory: Path) -> Root:
         tree.path(name).parent.mkdir(parents=True, exist_ok=True)
         tree.path(name).write_text(text, encoding="ascii")
     return tree
-
-
-def at_line(left: Iterator[int], act: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
-    """A trace function that acts at the line of the knobs' code at which the count-down reaches 0."""
-
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        if frame.f_code.co_filename not in FILES:
-            return None
-        if event == "line" and next(left) == 0:
-            act()
-        return trace
-
-    return trace
 
 
 def kill() -> None:
@@ -75,7 +62,7 @@ def end_at_each_line(act: Callable[[], None], directory: Path) -> int:
         child = os.fork()
         if child == 0:
             count_down = itertools.count(number, -1)
-            sys.settrace(at_line(count_down, act))
+            sys.settrace(at_line(FILES, count_down, act))
             try:
                 set_and_restore(root, state)
             finally:
@@ -93,7 +80,10 @@ def end_at_each_line(act: Callable[[], None], directory: Path) -> int:
 @pytest.mark.parametrize("ending", [kill, interrupt, fail])
 def test_a_run_that_ends_at_any_line_is_undone_at_the_next_start(ending: Callable[[], None]) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        ended = process.run([sys.executable, __file__, ending.__name__, directory], timeout_s=120)
+        argv = [sys.executable, __file__, ending.__name__, directory]
+    ended = process.run(
+        argv, timeout_s=120, env={**os.environ, "PYTHONPATH": str(Path(at_line.__code__.co_filename).parent)}
+    )
     assert ended.check("ending it at each line").exit_status == 0
     assert int(ended.stdout) > 150
 

@@ -89,3 +89,28 @@ def test_only_what_is_here_and_not_as_wanted_is_needed(tmp_path: Path) -> None:
         root.path(name).parent.mkdir(parents=True, exist_ok=True)
         root.path(name).write_text(text)
     assert profiles.needed(profiles.load("measure"), root) == {"ksm.run": "0"}
+
+
+def test_ones_own_is_the_same_by_its_word_where_its_file_is_not(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('inherits = "quiet"\n[knobs]\nksm.run = 2\nvm.swappiness = "keep"\n')
+    own = profiles.load(str(tmp_path / "mine.toml"))
+    (tmp_path / "mine.toml").unlink()
+    again = profiles.load(own.word)
+    assert (again.name, dict(again.knobs)) == (own.name, dict(own.knobs))
+    assert [profile.word for profile in profiles.built_in()] == ["measure", "quiet", "none"]
+
+
+@pytest.mark.parametrize("word", ["{", "{}x", '{"knobs": 3}', '{"knobs": {"vm.swapiness": 1}}', "{" * 5000])
+def test_a_word_that_is_not_right_is_refused(word: str) -> None:
+    with pytest.raises(UsageError):
+        profiles.load(word)
+
+
+def test_a_guest_gets_the_knobs_and_not_the_file(tmp_path: Path) -> None:
+    from numabench.cli.run import _for_guest
+
+    own = profiles.Profile("mine", "", {"ksm.run": "2"})
+    for words in (["--profile", "mine.toml"], ["--profile=mine.toml"]):
+        first, second, third = _for_guest(["run", *words, "--kernel", "6.1", "--lab", "numa02"], own)
+        assert (first, third) == ("run", "numa02")
+        assert dict(profiles.load(second.removeprefix("--profile=")).knobs) == {"ksm.run": "2"}

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from at_line import at_line
+
 from numabench import process
 from numabench.errors import NumabenchError
 from numabench.host import knob_access, knob_journal, knobs
@@ -28,8 +30,7 @@ from numabench.host.knob_table import ACTION, KNOBS, SHOWN, find, keys
 from numabench.host.root import LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
 FILES = {knobs.__file__, knob_journal.__file__, knob_access.__file__}
 # Two of these exclude each other, or end what the test stands on.
@@ -157,17 +158,6 @@ def ended_by_signals(cases: Cases, number: int, count: int, kind: str, *, seed: 
         cases.judge(kind, recover=number == signal.SIGKILL)
 
 
-def at_line(left: Iterator[int], act: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        if frame.f_code.co_filename not in FILES:
-            return None
-        if event == "line" and next(left) == 0:
-            act()
-        return trace
-
-    return trace
-
-
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -178,7 +168,7 @@ def fail() -> None:
 
 def lines_of_a_run(cases: Cases) -> int:
     counter = itertools.count()
-    sys.settrace(at_line(counter, lambda: None))
+    sys.settrace(at_line(FILES, counter, lambda: None))
     try:
         with knobs.apply(cases.wanted, LIVE, cases.state):
             pass
@@ -194,7 +184,7 @@ def ended_at_lines(cases: Cases, count: int) -> int:
         line, act = index * lines // count, (kill, fail)[index % 2]
 
         def body(line: int = line, act: Callable[[], None] = act) -> None:
-            sys.settrace(at_line(itertools.count(line, -1), act))
+            sys.settrace(at_line(FILES, itertools.count(line, -1), act))
             with knobs.apply(cases.wanted, LIVE, cases.state):
                 pass
 
