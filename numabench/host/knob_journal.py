@@ -113,6 +113,18 @@ class Journal:
             self.records.append(json.loads(text))
         return self
 
+    def cut(self) -> None:
+        """Take away what a crash has torn behind the loaded records: what is appended there no `load` would find."""
+        try:
+            lines = self._path.read_bytes().split(b"\n")[: len(self.records)]
+            with self._path.open("r+b") as file:
+                file.truncate(file.write(b"".join(line + b"\n" for line in lines)))
+                os.fsync(file.fileno())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _cannot_keep(self._directory, error) from None
+
     def discard(self) -> None:
         """Remove it: all is put back."""
         self.records.clear()

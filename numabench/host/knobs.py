@@ -285,6 +285,7 @@ def keep(
         journal = Journal(state_dir, APPLIED).load()
         if journal.records and _is_of_another_boot(journal.records[0], root):
             journal.discard()
+        journal.cut()
         try:
             return tuple(_set(chosen, root, journal, on_write))
         except BaseException:

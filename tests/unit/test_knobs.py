@@ -369,6 +369,19 @@ def test_kept_knobs_stay_until_they_are_released_and_the_first_value_comes_back(
     assert (knobs.altered(root, state), knobs.release(root, state)) == ((), ())
 
 
+@pytest.mark.parametrize("torn", [0, 1])
+def test_what_is_kept_after_a_torn_line_is_released_too(root: Root, state: Path, torn: int) -> None:
+    """A process that was killed while it wrote to the journal, its first line or a later one."""
+    if torn:
+        knobs.keep({"scan_size_mb": "512"}, root, state)
+    state.mkdir(exist_ok=True)
+    with (state / "applied.journal").open("ab") as file:
+        file.write(b'1234abcd {"writ')
+    knobs.keep({"numa_balancing": "2"}, root, state)
+    knobs.release(root, state)
+    assert values(root) == ORIGINAL
+
+
 def test_releasing_leaves_somebody_elses_value_unless_it_is_forced(root: Root, state: Path) -> None:
     for force in (False, True):
         root.path(SCAN_SIZE).write_text("256\n", encoding="ascii")
