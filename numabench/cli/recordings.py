@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from numabench import named_file
 from numabench.errors import ResultError, UsageError
 from numabench.units import format_count
 
@@ -77,7 +78,10 @@ def find(results: Path, word: str, *, observed: str | None = None, trial: int | 
     names = {found.index: f"{kept.recipe} (trial {found.index})" for found, kept, _ in have}
     fitting = [row for row in have if observed in {None, row[1].recipe} and trial in {None, row[0].index}]
     if not fitting:
-        raise ResultError(f"{run.path} holds no such recording", f"it has {', '.join(names.values())}")
+        asked = [f"--observed {observed}"] * (observed is not None) + [f"--trial {trial}"] * (trial is not None)
+        raise ResultError(
+            f"{run.path} holds no such recording: {' '.join(asked)}", f"it has {', '.join(names.values())}"
+        )
     chosen, kept, file = min(fitting, key=lambda row: (_PREFERRED.index(row[1].recipe), row[0].index))
     from numabench.analysis.observed import workload_pids
 
@@ -276,8 +280,7 @@ def write(target: Path, parts: Iterable[bytes]) -> None:
             sys.stdout.buffer.write(part)
         return
     try:
-        with target.open("wb") as file:
-            file.writelines(parts)
+        named_file.write(target, parts)
     except OSError as error:
         raise ResultError(f"cannot write {target}: {error.strerror}", "name a file that can be written") from None
     print(f"numabench: written to {target}", file=sys.stderr)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from numabench import named_file
 from numabench.errors import NumabenchError, UsageError
 from numabench.host import topology
 from numabench.host.root import LIVE, Root
@@ -89,7 +90,7 @@ def _write_tar(path: Path, recorder: _Recorder) -> None:
             member = tarfile.TarInfo(_TOP + name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    path.write_bytes(buffer.getvalue())
+    named_file.write(path, (buffer.getvalue(),))
 
 
 def _entry(name: str, recorder: _Recorder) -> tarfile.TarInfo:
@@ -146,6 +147,8 @@ def open_tree(path: Path) -> Iterator[Root]:
     if path.is_dir():
         yield _find_root(path, path)
         return
+    if not path.is_file():
+        raise UsageError(f"{path} is neither a directory nor a file", "give one that holds sys and proc, or a tar file")
     with tempfile.TemporaryDirectory(prefix="numabench-tree-") as name:
         _unpack(path, Path(name))
         yield _find_root(Path(name), path)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numabench import named_file
 from numabench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _SET = re.compile(r'(CONFIG_\w+)=([ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*")', re.ASCII)
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set", re.ASCII)
+_MAX_FRAGMENT_BYTES = 16 << 20
 _DECLARATION = re.compile(r"^\s*(?:menu)?config\s+(\w+)\s*$", re.MULTILINE)
 _DEPENDS = re.compile(r"^\s*depends on (.+?)\s*$", re.MULTILINE)
 
@@ -41,7 +43,7 @@ class Option:
 def read_fragment(path: Path) -> tuple[Option, ...]:
     """The options of a fragment. Raises `UsageError` for a line that is none, and for a file that cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = named_file.read(path, _MAX_FRAGMENT_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read the configuration fragment {path}: {reason}") from None

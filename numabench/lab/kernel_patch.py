@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from numabench import process
+from numabench import named_file, process
 from numabench.errors import NumabenchError, UsageError
 
 _OWN = Path(__file__).with_name("patches")
@@ -17,6 +17,8 @@ _WHERE = re.compile(r"^(?:checking|patching) (?:file|symbolic link) (.+?)(?: \(.
 # What patch(1) says of what it cannot do; the rest is of what it does.
 _TROUBLE = re.compile(r"^(Hunk #\d+ FAILED|can't find file|Reversed \(or|The next patch|Only garbage|\S*patch: )")
 _TOLD = 6
+
+_MAX_PATCH_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def read(word: str) -> Patch:
     if not path.is_file() and word in own():
         path = _OWN / f"{word}.patch"
     try:
-        patch = Patch(path, path.read_bytes())
+        patch = Patch(path, named_file.read(path, _MAX_PATCH_BYTES))
     except OSError as error:
         raise UsageError(
             f"cannot read the patch {word}: {error.strerror}", f"a file, or one of {', '.join(own())}"

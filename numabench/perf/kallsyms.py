@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numabench import named_file
 from numabench.host.build_id import build_id
 from numabench.host.root import LIVE
 from numabench.perf.attr import PerfDataError
@@ -54,7 +55,7 @@ class Kallsyms:
     def read(cls, path: Path | str) -> Kallsyms:
         """The symbols in a file; see `Kallsyms`. Raises `PerfDataError` where it cannot be read or unpacked."""
         try:
-            data = Path(path).read_bytes()
+            data = named_file.read(Path(path), _MAX_BYTES)
         except OSError as error:
             raise PerfDataError(f"cannot read {path}: {error.strerror}") from None
         return cls(_unpacked(data, str(path)), str(path))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numabench import named_file
 from numabench.perf import header
 from numabench.perf.attr import PerfDataError, parse_attr, parse_tracing_data
 from numabench.perf.header import Head, Recording
@@ -91,7 +92,7 @@ def _files(path: Path) -> tuple[Path, ...]:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with path.open("rb", buffering=0) as file:
+        with named_file.opened(path) as file:
             yield file
     except OSError as error:
         raise PerfDataError(f"cannot read {path}: {error.strerror}") from None

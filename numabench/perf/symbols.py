@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from numabench import named_file
 from numabench.errors import UsageError
 from numabench.perf.symbol_table import RENAMES, VERSION
 
@@ -31,6 +32,7 @@ _SYSCALL = re.compile(
 )
 _COMPAT_SYSCALL = re.compile(r"^(?:__se_|__do_|__x64_|__ia32_|__arm64_)(?=compat_sys_)")
 _LOCK_VARIANT = re.compile(r"^(?:native_|__pv_)(?=queued_spin_lock_slowpath$|flush_tlb_(?:multi|others)$)")
+_MAX_TABLE_BYTES = 16 << 20
 _PATCHABLE = re.compile(r"^__(?:pfx|cfi)_(?=\w)")
 
 
@@ -123,11 +125,10 @@ def load(path: Path) -> SymbolTable:
     import tomllib
 
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
+        document = tomllib.loads(named_file.read(path, _MAX_TABLE_BYTES).decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "pass a TOML file with a [rename] table") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}", 'write lines such as old_name = "new_name"') from None
     renames = document.get("rename", {})
     unknown = sorted(set(document) - {"rename"})

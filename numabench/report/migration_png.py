@@ -11,6 +11,7 @@ from numabench.analysis.migration_time import BETWEEN, CPU, NOT_SPLIT, OFF, QUER
 from numabench.analysis.missing import Missing
 from numabench.analysis.thread_time import OTHER, PREEMPTED
 from numabench.errors import ResultError
+from numabench.report import png_file
 from numabench.report.axes import safe
 from numabench.report.migration_text import PHASE_ORDER, comparability, guests_note, letters
 
@@ -119,7 +120,7 @@ def draw(times: Sequence[MigrationTime], directory: Path) -> Path:
     path = directory / FILE_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        png_file.save(figure, path)
     except OSError as error:
         raise ResultError(
             f"cannot write pictures to {directory}: {error.strerror}", "choose another directory"

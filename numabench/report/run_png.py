@@ -10,6 +10,7 @@ from numabench.analysis.missing import Missing
 from numabench.analysis.residency import ELSEWHERE
 from numabench.analysis.summary import summarize
 from numabench.errors import ResultError
+from numabench.report import png_file
 from numabench.report.axes import COLOURS, DASHES, begin, colour, finish, name_dashes
 from numabench.report.latency_png import draw_latency
 from numabench.report.run_head import guest_note
@@ -72,7 +73,7 @@ def _save(
     paint(figure, summary, placement)
     if summary.run.is_guest:
         figure.supxlabel(guest_note(summary.run), fontsize=8, color="#a00000")
-    figure.savefig(path)
+    png_file.save(figure, path)
 
 
 def _draw_memory(figure: Figure, summary: Summary, placement: PlacementSummary) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from numabench.analysis.missing import Missing
 from numabench.analysis.sweep import BATCH, interval
 from numabench.errors import ResultError
+from numabench.report import png_file
 from numabench.report.axes import DASHES, colour, safe
 from numabench.report.run_head import guest_note
 from numabench.report.sweep_tables import fixed_text, pair_tables, tables
@@ -101,7 +102,7 @@ def _draw_curves(path: Path, summary: SweepSummary, wanted: _Figure, panels: Seq
         axes = figure.add_subplot(down, across, place)
         axes.set_title(safe(fixed_text(table.fixed)) or "all cells", loc="left", fontsize=9)
         _draw_table(axes, summary, wanted, table)
-    figure.savefig(path)
+    png_file.save(figure, path)
 
 
 def _draw_table(axes: Axes, summary: SweepSummary, wanted: _Figure, table: Table) -> None:
@@ -207,7 +208,7 @@ def _draw_pairs(path: Path, summary: SweepSummary, table: PairTable) -> bool:
         _draw_map(axes, nodes, medians, show, is_time=is_time)
     if table.fixed:
         figure.text(0.01, 0.99, safe(fixed_text(table.fixed)), fontsize=8, va="top")
-    figure.savefig(path)
+    png_file.save(figure, path)
     return True
 
 

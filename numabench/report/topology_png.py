@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from numabench.errors import NumabenchError
 from numabench.idset import format_ids
+from numabench.report import png_file
 from numabench.report.topology_text import headline
 from numabench.units import format_bytes
 
@@ -33,7 +34,7 @@ _CPU_TEXT_WIDTH = 20
 def write(topology: Topology, path: Path) -> None:
     """Draw the topology into a PNG file. Raises `NumabenchError` where it cannot be written."""
     try:
-        figure(topology).savefig(path, format="png")
+        png_file.save(figure(topology), path)
     except OSError as error:
         raise NumabenchError(f"cannot write {path}: {error.strerror}") from None
 

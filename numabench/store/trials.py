@@ -205,6 +205,8 @@ def _read_sample(sample: Fields, columns: int) -> Sample:
 def read_bytes(file: Path) -> bytes:
     """What a file holds. Raises `ResultError` where it is missing or may not be read."""
     try:
+        if not file.is_file() and file.exists():
+            raise ResultError(f"{file} is not a file", DAMAGED)
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise ResultError(f"{file} is missing", DAMAGED) from None

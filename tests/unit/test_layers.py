@@ -29,7 +29,7 @@ LAYERS = (
     ("host",),
     ("reaper",),
     ("process",),
-    ("errors", "units", "idset", "signals", "state_dir"),
+    ("errors", "units", "idset", "signals", "state_dir", "named_file"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # process raises errors; units and idset raise errors.
