@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_ID = 65535
+_MAX_DIGITS = 9
 
 
 def parse_ids(text: str) -> tuple[int, ...]:
@@ -25,7 +26,8 @@ def parse_ids(text: str) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"'{text.strip()}' is not a list of ids", "write it as 0-3,8")
-        low, high = int(first), int(last) if dash else int(first)
+        # Python reads no number of thousands of digits.
+        low, high = (MAX_ID + 1 if len(word) > _MAX_DIGITS else int(word) for word in (first, last or first))
         if low > high or high > MAX_ID:
             raise UsageError(f"'{part}' is not a range of ids", f"write it from low to high, at most {MAX_ID}")
         ids.update(range(low, high + 1))

@@ -28,10 +28,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(f"'{text}' is not a size", "write a number with K, M, G or T, for example 512M")
-    size_bytes = int(float(match[1]) * _SIZE_FACTORS[match[2].upper()])
-    if not 0 < size_bytes < 2**63:
+    size_bytes = float(match[1]) * _SIZE_FACTORS[match[2].upper()]
+    if not 1 <= size_bytes < 2**63:
         raise UsageError(f"size '{text}' is out of range", "it must be at least 1 byte and below 8 EiB")
-    return size_bytes
+    return int(size_bytes)
 
 
 def parse_duration(text: str) -> float:

@@ -136,9 +136,11 @@ def asked_nodes(text: str) -> int | tuple[int, ...]:
     Raises `UsageError` for anything else, and for fewer than one node.
     """
     if text.strip().isdecimal():
-        if int(text) < 1:
+        # Of nodes there are no more than numbers for them.
+        (count,) = parse_ids(text)
+        if count < 1:
             raise UsageError("--nodes 0 leaves nothing to run on", "ask for at least 1, or name nodes as 0,1")
-        return int(text)
+        return count
     named = parse_ids(text)
     if not named:
         raise UsageError("--nodes names no node", "ask for how many, as 2, or name them as 0,1")
