@@ -85,7 +85,7 @@ def test_what_is_not_comparable_is_refused_with_4_and_compared_anyway(tmp_path: 
         (("nothing",), 1, "there is no run 'nothing'"),
         ((f"{SERIES}@7.2", SERIES), 1, "ran on kernel '7.2' (they ran on"),
         ((f"{SERIES}@6.1",), 2, "has runs on 1 kernel"),
-        ((SERIES, ""), 1, "there is no run ''"),
+        ((SERIES, ""), 2, "an argument is empty, behind "),
         ((SERIES, SERIES, SERIES), 2, "unexpected extra argument"),
         ((SERIES, "--min", "101"), 2, "--min"),
         ((SERIES, "--fdr", "0"), 2, "--fdr"),
