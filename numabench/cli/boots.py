@@ -108,7 +108,7 @@ def as_option(turn: BootTurn) -> str:
 
 
 def from_option(text: str | None) -> BootTurn | None:
-    """What `as_option` wrote. Raises `ResultError` for anything else."""
+    """What `as_option` wrote. Raises `UsageError` for anything else."""
     from numabench.record import BootTurn
 
     if text is None:
@@ -116,4 +116,15 @@ def from_option(text: str | None) -> BootTurn | None:
     try:
         return BootTurn(**json.loads(text))
     except (ValueError, TypeError):
-        raise ResultError(f"--boot {text} is not what numabench passes on", "leave it out") from None
+        raise UsageError(f"--boot {text} is not what numabench passes on", "leave it out") from None
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The command line of `--asked`. Raises `UsageError` for what is none."""
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"--asked {text} is not what numabench passes on", "leave it out")
+    return tuple(words)

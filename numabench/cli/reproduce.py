@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from numabench.cli import boots as of_boots
+from numabench.cli import outputs
 from numabench.cli.diff import View, compare
 from numabench.cli.progress import StderrProgress
 from numabench.cli.run import DEFAULT_RESULTS, GuestWish
 from numabench.cli.run_words import request
-from numabench.errors import EXIT_FAILED, UsageError
+from numabench.errors import EXIT_FAILED, CannotRun, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,15 +53,21 @@ def reproduce(
     counts beside what the mails said. Everything takes place in guests: counts are real, times are not performance.
     """
     from numabench import store
+    from numabench.lab import kernels
 
     if question != _QUESTION:
         raise UsageError(f"there is nothing called '{question}' to reproduce", f"numabench reproduce {_QUESTION}")
+    _check_source(source)
+    outputs.check(results if resume is None else None)
     progress = StderrProgress()
     try:
         if resume is not None:
             directory, plan = resume, _read_plan(resume)
         else:
             chosen = _arms(arms)
+            if kernel is not None:
+                kernels.find(kernel)
+            _check_can_run(chosen)
             directory = results / store.new_run_id(_QUESTION)
             plan = _Plan(_kernel(source, kernel, progress), boots, tuple(arm.name for arm in chosen))
             store.write_note(directory, _PLAN_FILE, asdict(plan))
@@ -118,14 +125,30 @@ def _named(names: Sequence[str]) -> tuple[Arm, ...]:
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
+def _check_source(source: str) -> None:
+    from numabench.lab.rmap_lock import SOURCES
+
+    if source not in SOURCES:
+        raise UsageError(f"--source: there is no patch for '{source}'", f"there are patches for {', '.join(SOURCES)}")
+
+
+def _check_can_run(arms: Sequence[Arm]) -> None:
+    """Raises `CannotRun`, before anything is written, where the arms lack what they need: perf, or guests at all."""
+    from numabench.lab.requirements import INSTALL_HINT, requirements
+
+    for arm in arms:
+        request(("run", *arm.words))
+    lacking = requirements()
+    if lacking:
+        raise CannotRun("a guest", lacking, INSTALL_HINT)
+
+
 def _kernel(source: str, kernel: str | None, progress: StderrProgress) -> str:
     """The name of a cached kernel that has the switch: the one named, or one that is built now unless it was before."""
     from numabench.lab import kernels, rmap_lock
 
     if kernel is not None:
         return kernels.find(kernel).name
-    if source not in rmap_lock.SOURCES:
-        raise UsageError(f"there is no patch for '{source}'", f"there are patches for {', '.join(rmap_lock.SOURCES)}")
     from numabench.lab.kernel_build import build
 
     release = source.removeprefix("debian:")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from numabench.cli.boots import as_option, from_option, run_boots, show_boots
+from numabench.cli import outputs
+from numabench.cli.boots import as_option, from_option, run_boots, show_boots, words_of
 from numabench.cli.options import DEFAULT_PROFILE
 from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, UsageError
+from numabench.idset import MAX_ID
 from numabench.units import parse_size
 
 if TYPE_CHECKING:
@@ -53,7 +55,9 @@ def run(
     all_placements: Annotated[
         bool, typer.Option("--all-placements", help="Run default, hard and inverse, and score default between them.")
     ] = False,
-    start_node: Annotated[int | None, typer.Option(min=0, help="Node of the first touch. [default: the first]")] = None,
+    start_node: Annotated[
+        int | None, typer.Option(min=0, max=MAX_ID, help="Node of the first touch. [default: the first]")
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="Memory per process, e.g. 512M. [default: published, clipped]")
     ] = None,
@@ -183,12 +187,10 @@ def run(
     or with two kernels, each boot leaves a run of its own, and two kernels are compared at the end.
     """
     options = dict(locals())
-    import json
-
     from numabench.cli.request import request_from
     from numabench.host import topology as host_topology
 
-    argv = ("numabench", *sys.argv[1:]) if asked is None else tuple(json.loads(asked))
+    argv = ("numabench", *sys.argv[1:]) if asked is None else words_of(asked)
     request = request_from(options, argv=argv, foreign=_is_foreign(target))
     kernels = tuple(kernel or ())
     guest = GuestWish(
@@ -201,6 +203,8 @@ def run(
         raise UsageError(
             "--kernel, --boots, --cpus-per-node and --memory-per-node are of a guest", "leave out --native"
         )
+    turn = from_option(boot)
+    outputs.check(results, run_id=run_id, png=png)
     topology = host_topology.read()
     progress = StderrProgress()
     try:
@@ -214,7 +218,7 @@ def run(
                 "--kernel, --boots, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one"
             )
         else:
-            path = run_here(request, results, run_id, topology, progress, boot=from_option(boot))
+            path = run_here(request, results, run_id, topology, progress, boot=turn)
     finally:
         progress.clear()
     if asked is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from numabench.cli import report, run_words, sweep_cells
+from numabench.cli import outputs, report, run_words, sweep_cells
 from numabench.cli.progress import StderrProgress
 from numabench.cli.run import (
     DEFAULT_RESULTS,
@@ -78,6 +78,7 @@ def sweep(
     guest = GuestWish(kernel, cpus_per_node, None if memory_per_node is None else parse_size(memory_per_node))
     budget_s = None if stall_budget is None else parse_duration(stall_budget)
     view = report.SweepView(as_json=as_json, csv=csv, png=png, stall_budget_s=budget_s)
+    outputs.check(results if resume is None else None, png=png, csv=csv)
     progress = StderrProgress()
     try:
         if resume is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # A unit is one measured trial: what makes more of a run, and what is the sweep's own to say.
 _NOT_OF_UNITS = frozenset(
-    {"--warmup", "--all-placements", "--observe", "--observe-repeats", "--frequency", "--run-id", "--asked"}
+    {"--warmup", "--all-placements", "--observe", "--observe-repeats", "--frequency", "--run-id", "--boot", "--asked"}
 )
 
 
@@ -83,7 +83,7 @@ def options(words: Sequence[str]) -> tuple[str, list[tuple[str, str | None]]]:
         name, equals, text = word.partition("=")
         if name in _NOT_OF_UNITS:
             raise UsageError(f"{name} is not of a sweep, whose units are measured trials", "use numabench run for it")
-        if not name.startswith("--"):
+        if not name.startswith("-"):
             workloads.append(word)
         elif name not in flags:
             raise UsageError(f"there is no option {name}", _meant(name, flags))

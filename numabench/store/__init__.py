@@ -9,7 +9,16 @@ from numabench.store.listing import iterate
 from numabench.store.living import alone, held
 from numabench.store.reading import find, find_all, load, read_note
 from numabench.store.sweeps import create_sweep, is_sweep, load_sweep, read_plan, set_aside, write_outcome
-from numabench.store.writing import RunWriter, check_writable, create, hide, new_run_id, write_note
+from numabench.store.writing import (
+    RunWriter,
+    check_writable,
+    create,
+    hide,
+    is_run_id,
+    new_run_id,
+    refuse,
+    write_note,
+)
 
 __all__ = [
     "KIND",
@@ -27,6 +36,7 @@ __all__ = [
     "find_all",
     "held",
     "hide",
+    "is_run_id",
     "is_sweep",
     "iterate",
     "load",
@@ -34,6 +44,7 @@ __all__ = [
     "new_run_id",
     "read_note",
     "read_plan",
+    "refuse",
     "set_aside",
     "write_note",
     "write_outcome",

@@ -26,6 +26,11 @@ _PROBE_BYTES = 1 << 20
 _NO_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
 
 
+def is_run_id(word: str) -> bool:
+    """Whether a word can be a run's name."""
+    return RUN_ID.fullmatch(word) is not None
+
+
 def new_run_id(workload: str, now_utc: str | None = None, suffix: str | None = None) -> str:
     """A name for a run that sorts by time: `20261123T043052Z-numa02-1a2b3c`.
 
@@ -61,7 +66,7 @@ def create(results_dir: Path, run_id: str) -> RunWriter:
 
     Raises `ResultError` where it cannot be written, where it is there already, and for a name that is not one.
     """
-    if not RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise ResultError(f"{run_id!a} is not a run's name", "use letters, digits, dot, dash and underscore")
     check_writable(results_dir)
     path = results_dir / run_id

@@ -50,7 +50,7 @@ def test_a_turn_comes_through_the_guests_command_line() -> None:
     assert from_option(as_option(turn)) == turn
     assert from_option(None) is None
     for text in ("", "[]", "{}", '{"series": 1}'):
-        with pytest.raises(ResultError, match="not what numabench passes on"):
+        with pytest.raises(UsageError, match="not what numabench passes on"):
             from_option(text)
 
 
