@@ -42,20 +42,21 @@ def run(
     The command's output and exit status are this command's. It sees this machine's files, and what it changes outside
     --writable is gone with the guest.
     """
-    from numabench.lab import delegate, shapes
-    from numabench.lab.guest import Guest
+    from numabench.lab import delegate, guest, shapes
     from numabench.lab.requirements import INSTALL_HINT, requirements
 
     memory_bytes = None if memory_per_node is None else parse_size(memory_per_node)
     shape = shapes.shape(topology, memory_per_node_bytes=memory_bytes, cpus_per_node=cpus_per_node)
     timeout_s = parse_duration(timeout)
+    guest.check_writable(writable or ())
+    named = None if kernel is None else delegate.choose_kernel(kernel)
     lacking = requirements()
     if lacking:
         raise CannotRun("a guest", lacking, INSTALL_HINT)
-    chosen = delegate.choose_kernel(kernel)
+    chosen = named or delegate.choose_kernel(None)
     accel = delegate.choose_accel(chosen)
-    with Guest.boot(chosen, shape, accel, writable=tuple(writable or ())) as guest:
-        done = guest.run(command, cwd=Path.cwd(), timeout_s=timeout_s, on_output=delegate.relay)
+    with guest.Guest.boot(chosen, shape, accel, writable=tuple(writable or ())) as booted:
+        done = booted.run(command, cwd=Path.cwd(), timeout_s=timeout_s, on_output=delegate.relay)
     raise typer.Exit(done.exit_status)
 
 
@@ -124,7 +125,8 @@ def kernel_build(
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name for `--kernel` beside that of its release.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Compilers that run at once. [default: one per CPU]", show_default=False)
+        int | None,
+        typer.Option(min=1, max=4096, help="Compilers that run at once. [default: one per CPU]", show_default=False),
     ] = None,
 ) -> None:
     """Build a small guest kernel and put it into the cache; what was built of the same before is taken from there.

@@ -40,7 +40,7 @@ def collect(tree: Path, modules: Path | None, stage: Path, say: Callable[[str], 
     INSTALL_MOD_PATH, and without it the modules are taken from the tree. Nothing in the tree is changed. Raises
     `UsageError` where something is not built, or cannot serve as a guest's kernel.
     """
-    release = _release(tree)
+    release = release_of(tree)
     config = _config(tree)
     image = tree / IMAGE
     if bzimage.release(image) != release:
@@ -64,7 +64,7 @@ def collect(tree: Path, modules: Path | None, stage: Path, say: Callable[[str], 
         _copy_built(tree, release, stage, say)
 
 
-def _release(tree: Path) -> str:
+def release_of(tree: Path) -> str:
     """The release that a tree is configured to build, where it has been built."""
     for name, target in (("include/config/kernel.release", ""), (IMAGE, " bzImage")):
         if not (tree / name).is_file():

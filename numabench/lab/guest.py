@@ -26,7 +26,7 @@ from numabench.reaper import Reaper
 from numabench.units import KIB, format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -79,6 +79,13 @@ class _Patience:
     silence_s: float
 
 
+def check_writable(directories: Iterable[Path]) -> None:
+    """Refuse, with `UsageError`, what cannot be shared with a guest for writing."""
+    for path in directories:
+        if not path.is_dir():
+            raise UsageError(f"{path} is not a directory", "only directories can be shared with a guest")
+
+
 class Guest:
     """A running guest; several commands can be run in it, one after another. Ends with its context.
 
@@ -124,9 +131,7 @@ class Guest:
             raise CannotRun("a guest", lacking, INSTALL_HINT)
         if _missing_memory(shape):
             raise CannotRun("a guest", _missing_memory(shape), "give its nodes less")
-        for path in writable:
-            if not path.is_dir():
-                raise UsageError(f"{path} is not a directory", "only directories can be shared with a guest")
+        check_writable(writable)
         for boots in range(1, BOOT_LIMIT + 1):
             guest = cls(kernel, shape, accel, writable)
             guest.boots = boots

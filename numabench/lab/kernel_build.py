@@ -38,7 +38,7 @@ _GUEST_CONFIG = Path(__file__).with_name("guest.config")
 _RECIPE = 1
 # Source and objects of 6.12 take 1.5 GiB.
 _ROOM_BYTES = 2 * GIB
-_NAME = re.compile(r"[A-Za-z][\w.+-]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z][\w.+-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def build(
         _check_name(name)
     read = tuple(kernel_patch.read(word) for word in patches)
     options = _options(fragments)
+    kernel_source.check(source)
     kernel_make.require_tools()
     made = kernel_source.find(source, say)
     recipe = Recipe(made, read, options, tuple(path.name for path in fragments), kernel_make.toolchain())

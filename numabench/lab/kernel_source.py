@@ -52,6 +52,12 @@ class Source(Protocol):
         """Fill an empty directory with what a guest kernel is built from, and with the files `touched`."""
 
 
+def check(wish: str) -> None:
+    """Refuse, with `UsageError` and before anything is fetched or read through, what can be no source."""
+    if wish != "debian" and not wish.startswith("debian:"):
+        _version(Path(wish))
+
+
 def find(wish: str, say: Callable[[str], None]) -> Source:
     """The source meant by `debian`, `debian:SUITE`, `debian:6.12`, or a directory.
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -138,8 +139,8 @@ def _named(text: str) -> Kernel | None:
     fitting += beginning
     if fitting:
         return fitting[0]
-    path = Path(text)
-    return _in_place(path.resolve()) if path.is_file() else None
+    # It may be no path at all, but too long for one.
+    return _in_place(Path(text).resolve()) if os.path.isfile(text) else None  # noqa: PTH113
 
 
 def _in_place(image: Path) -> Kernel:
@@ -176,6 +177,8 @@ def add(words: Sequence[str], say: Callable[[str], None] = lambda _text: None) -
     no kernel, `CannotRun` where apt's tools or keys are missing, `NumabenchError` where fetching or unpacking fails,
     the disk being full too.
     """
+    with _told_of_the_disk():
+        _check(list(words))
     with _told_of_the_disk(), _staging() as stage:
         source = _fill(stage, list(words), say)
         return _publish(stage, Origin(source), say)
@@ -237,6 +240,30 @@ def _staging() -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)
 
 
+def _check(words: Sequence[str]) -> None:
+    """Refuse, with `UsageError` and before the cache is touched, words that name no kernel, and an image that is none.
+
+    Raises `OSError` where what they name cannot be read.
+    """
+    if len(words) == 1 and words[0].startswith("debian:"):
+        return
+    paths = [Path(word) for word in words]
+    for path in paths:
+        if not path.is_file() and not path.is_dir():
+            what = f"{path} is neither a file nor a directory" if path.exists() else f"there is no {path}"
+            raise UsageError(what, "give debian:SUITE, package files, an image, or a build tree")
+    if all(path.suffix == ".deb" for path in paths):
+        return
+    if len(paths) > 2 or not all(path.is_dir() for path in paths[1:]):
+        raise UsageError(
+            "these are not a kernel: " + " ".join(words), "give packages (.deb), or one image or build tree and modules"
+        )
+    if paths[0].is_file():
+        bzimage.release(paths[0])
+    else:
+        build_tree.release_of(paths[0])
+
+
 def _fill(stage: Path, words: list[str], say: Callable[[str], None]) -> str:
     """Bring boot/ and lib/modules/ of a kernel below `stage`; what to note as its source."""
     if len(words) == 1 and words[0].startswith("debian:"):
@@ -245,21 +272,14 @@ def _fill(stage: Path, words: list[str], say: Callable[[str], None]) -> str:
         shutil.rmtree(stage / "packages")
         return words[0]
     paths = [Path(word) for word in words]
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"there is no {path}", "give debian:SUITE, package files, an image, or a build tree")
     if all(path.suffix == ".deb" for path in paths):
         _unpack(paths, stage, say)
-    elif len(paths) <= 2 and all(path.is_dir() for path in paths[1:]):
+    else:
         modules = paths[1] if len(paths) == 2 else None
         if paths[0].is_dir():
             build_tree.collect(paths[0], modules, stage, say)
         else:
             _copy(paths[0], modules, stage)
-    else:
-        raise UsageError(
-            "these are not a kernel: " + " ".join(words), "give packages (.deb), or one image or build tree and modules"
-        )
     return str(paths[0].resolve())
 
 
