@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numabench.perf.symbols import SymbolTable
 
 
+_MAX_ID = 2**31 - 1
+
+
 class Style(StrEnum):
     """What a branch's percentage is of."""
 
@@ -45,7 +48,10 @@ def callgraph(
     comm: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only threads of this name; repeatable.")
     ] = None,
-    tid: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only the thread of this id; repeatable.")] = None,
+    tid: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=_MAX_ID, metavar="ID", help="Only the thread of this id; repeatable."),
+    ] = None,
     phase: Annotated[
         str | None, typer.Option(help="Only this phase of migration, such as unmap or 'tlb flush'.")
     ] = None,
@@ -58,7 +64,7 @@ def callgraph(
     observed: Annotated[
         str | None, typer.Option(metavar="cpu|sched|lock", help="Which of a run's passes. [default: cpu]")
     ] = None,
-    trial: Annotated[int | None, typer.Option(min=1, help="Which of a run's trials, by number.")] = None,
+    trial: Annotated[int | None, typer.Option(min=1, max=_MAX_ID, help="Which of a run's trials, by number.")] = None,
     everything: Annotated[
         bool, typer.Option("--everything", help="Of a run's pass the whole machine, not the workload alone.")
     ] = False,
@@ -70,7 +76,7 @@ def callgraph(
     results: Annotated[Path, typer.Option(help="Where result directories are.")] = DEFAULT_RESULTS,
 ) -> None:
     """Show where a recording's samples are: the functions, and who called them."""
-    _check(least, phase)
+    _check(least, phase, observed)
     table = recordings.table(names)
     exports = {"folded": folded, "speedscope": speedscope, "csv": csv, "svg": svg}
     wanted = {name: path for name, path in exports.items() if path is not None}
@@ -106,9 +112,14 @@ def callgraph(
         print(f"numabench: the run has more: {', '.join(source.others)}; see --observed, --trial", file=sys.stderr)
 
 
-def _check(least: float, phase: str | None) -> None:
+def _check(least: float, phase: str | None, observed: str | None) -> None:
     if not 0 <= least <= 100:
         raise UsageError(f"--min {least} is no percentage", "it is between 0 and 100")
+    if observed is not None:
+        from numabench.observe.recipes import RECIPES
+
+        if observed not in RECIPES:
+            raise UsageError(f"--observed cannot be '{observed}'", f"choose from {', '.join(RECIPES)}")
     if phase is None:
         return
     from numabench.analysis.phases import OUTSIDE, PHASES

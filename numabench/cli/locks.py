@@ -40,6 +40,8 @@ def locks(
     table = recordings.table(names)
     guest = ""
     run = recordings.run_of(results, recording)
+    if run is not None and kallsyms is not None:
+        raise UsageError("--kallsyms is of a recording, and this is a run, which has its own", "leave it out")
     if run is not None:
         found = _of_run(run, placement, everything, table)
         guest = f"{guest_note(run)}\n\n" if run.is_guest else ""

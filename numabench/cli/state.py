@@ -76,7 +76,10 @@ def _state_of(word: str, results: Path) -> tuple[Mapping[str, str], bool]:
         return _snapshot(path), False
     if path.is_dir() or _is_run(results, word):
         return store.load(store.find(results, word)).machine.knobs, True
-    return profiles.load(word).knobs, True
+    try:
+        return profiles.load(word).knobs, True
+    except UsageError as error:
+        raise UsageError(f"{error.message}, nor a run of that name in {results}", error.hint) from None
 
 
 def _is_run(results: Path, word: str) -> bool:
