@@ -1,0 +1,201 @@
+"""A place to be hostile in: recorded runs, files of every bad kind, and whether any of it was touched."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import driven_run
+import driven_sweep
+import synthetic_run
+from driven_run import GO_NS, MILLISECOND_NS, PAGE, SECOND_NS
+
+from numabench import store
+from numabench.record import SweepAxis
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_PERF = Path(__file__).parent / "fixtures/perf/perf-6.1"
+_TOPOLOGY = Path(__file__).parent / "fixtures/topology"
+MOVER, VICTIM = 200, 201
+RUN, OTHER_RUN = "20261125T010000Z-pingpong-aaaaaa", "20261125T020000Z-pingpong-bbbbbb"
+SWEEP = driven_sweep.SWEEP_ID
+KERNEL = "6.1.0-box"
+RUBBISH = bytes(range(256)) * 16
+
+
+def unpacked(name: str) -> bytes:
+    """A recording of two migratepages(8), made in a guest (tests/fixtures/perf)."""
+    return lzma.decompress((_PERF / f"{name}.xz").read_bytes())
+
+
+class Box:
+    """The place, below an empty directory. `cwd` is where commands run, and where they may write."""
+
+    def __init__(self, at: Path) -> None:
+        self.at = at
+        self.results, self.inputs, self.kept, self.cwd = (at / name for name in ("results", "in", "kept", "out"))
+        for path in (self.inputs, self.kept, self.cwd, at / "tmp", at / "home", at / "bin"):
+            path.mkdir()
+        _write_run(self.results, RUN)
+        _write_run(self.results, OTHER_RUN)
+        driven_sweep.write(self.results, [SweepAxis("batch", ("1", "8"))], lambda *_: driven_sweep.trial(), 1)
+        _write_inputs(self.inputs)
+        _write_kernel(at / "cache/numabench/kernels" / KERNEL)
+        for name in ("precious", "precious.tar"):
+            (self.kept / name).write_text("precious\n")
+        (self.kept / "read-only").mkdir()
+        (self.kept / "read-only").chmod(0o555)
+        os.mkfifo(self.kept / "fifo")
+        self._before = self.state()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a command: no program is found, so that no guest can boot and nothing can be fetched."""
+        return {
+            "PATH": str(self.at / "bin"),
+            "HOME": str(self.at / "home"),
+            "TMPDIR": str(self.at / "tmp"),
+            "XDG_CACHE_HOME": str(self.at / "cache"),
+            "XDG_CONFIG_HOME": str(self.at / "home"),
+            "XDG_STATE_HOME": str(self.at / "state"),
+            "MPLCONFIGDIR": str(self.at / "home"),
+            "COLUMNS": "100",
+            "LANG": "C.UTF-8",
+        }
+
+    def state(self) -> dict[str, tuple[object, ...]]:
+        """Every file but those below `cwd`, by what changes when it is written to, whoever sets its times back."""
+        found: dict[str, tuple[object, ...]] = {}
+        directories = [str(self.at)]
+        while directories:
+            for entry in os.scandir(directories.pop()):
+                status = entry.stat(follow_symlinks=False)
+                if not entry.is_dir(follow_symlinks=False):
+                    found[entry.path] = (status.st_mode, status.st_ino, status.st_size, status.st_ctime_ns)
+                elif entry.path != str(self.cwd):
+                    found[entry.path] = (status.st_mode,)
+                    directories.append(entry.path)
+        return found
+
+    def accept(self) -> None:
+        """Take what was changed on purpose for the state that is to stay."""
+        self._before = self.state()
+
+    def changes(self) -> list[str]:
+        """What is not as it was before."""
+        now = self.state()
+        changed = [path for path in self._before.keys() | now.keys() if self._before.get(path) != now.get(path)]
+        self._before = now
+        return sorted(changed)
+
+    def written(self) -> list[str]:
+        """What lies below `cwd`; it is taken away."""
+        found = []
+        for directory, names, files in os.walk(self.cwd, topdown=False):
+            for name in files:
+                found.append(name)
+                os.unlink(os.path.join(directory, name))  # noqa: PTH108, PTH118
+            for name in names:
+                found.append(name)
+                os.rmdir(os.path.join(directory, name))  # noqa: PTH106, PTH118
+        return found
+
+
+def _write_run(results: Path, run_id: str) -> None:
+    """A driven run of a guest with a measured trial, and passes of cpu, lock and cost."""
+    threads = [
+        {"pid": tid, "tid": tid, "thread": number, "name": "migratepages", "policy": "default", "role": role}
+        for number, (tid, role) in enumerate([(MOVER, "mover"), (VICTIM, "victim")])
+    ]
+    work = driven_run.mover(
+        0,
+        pid=MOVER,
+        confirmed=(1 << 30) // PAGE,
+        elapsed_ns=2 * SECOND_NS,
+        cpu_ns=SECOND_NS,
+        query_ns=SECOND_NS // 4,
+        directions=[driven_run.direction(0, 1, (1 << 30) // PAGE, 250 * MILLISECOND_NS, calls=6)],
+    )
+    recipes = {"cpu": "cpu-clock", "lock": "lock"}
+    record = driven_run.run_record("migrate_pages")
+    record["run_id"] = run_id
+    record["identity"] |= {"where": "guest", "accelerator": "tcg"}
+    record["plan"]["order"] = [["default", "measure"], *(["default", f"observe:{recipe}"] for recipe in recipes)]
+    writer = store.create(results, run_id)
+    writer.write_run(record)
+    facts: dict[str, Any] = {"threads": threads, "movers": [work], "victims": [driven_run.victim(1, pid=VICTIM)]}
+    writer.write_trial(1, driven_run.trial_record(1, **facts), b'{"event":"start"}\n', synthetic_run.samples())
+    (writer.path / "kallsyms-0123").write_bytes(unpacked("kallsyms"))
+    for index, (recipe, name) in enumerate(recipes.items(), start=2):
+        observe = {
+            "recipe": recipe,
+            "file": f"{recipe}.data",
+            "events": [name],
+            "frequency_hz": 499,
+            "perf": "6.1.187",
+            "argv": ["perf", "record"],
+            "enabled": GO_NS - 1,
+            "disabled": GO_NS + 11 * SECOND_NS,
+            "kallsyms": "kallsyms-0123",
+        }
+        recording = writer.scratch(index) / f"{recipe}.data"
+        recording.write_bytes(unpacked(f"{name}.data"))
+        seen = driven_run.trial_record(index, role=f"observe:{recipe}", observe=observe, **facts)
+        writer.write_trial(index, seen, b"{}\n", synthetic_run.samples(), [recording])
+    writer.write_end(driven_run.synthetic_run.END | {"restored": []})
+
+
+def _write_inputs(inputs: Path) -> None:
+    recording = unpacked("cpu-clock.data")
+    contents = {
+        "perf.data": recording,
+        "cut.data": recording[: len(recording) // 2],
+        "head.data": recording[:104],
+        "kallsyms": unpacked("kallsyms"),
+        "names.toml": b'[rename]\nold = "new"\n',
+        "tree.tar": lzma.decompress((_TOPOLOGY / "1n.tar.xz").read_bytes()),
+        "fragment": b"CONFIG_KSM=y\n",
+        "patch": b"--- a/mm/x.c\n+++ b/mm/x.c\n@@ -1 +1 @@\n-a\n+b\n",
+        "empty": b"",
+        "rubbish": RUBBISH,
+        "cut.json": b'{"schema_version": 1, "kind": "numa',
+        "deep.json": b"[" * 100_000,
+        "deep.toml": b"[rename]\nold = " + b"[" * 100_000,
+        "text": b"words\n",
+        "unreadable": recording,
+        "image": _bzimage("6.1.0-image"),
+    }
+    for name, content in contents.items():
+        (inputs / name).write_bytes(content)
+    (inputs / "unreadable").chmod(0)
+    os.mkfifo(inputs / "fifo")
+    (inputs / "directory").mkdir()
+    (inputs / "directory/file").write_text("a\n")
+    (inputs / "source").mkdir()
+    (inputs / "source/Makefile").write_text("VERSION = 6\nPATCHLEVEL = 1\n")
+    (inputs / "source/Kconfig").write_text("")
+    (inputs / "loop").symlink_to("loop")
+    (inputs / "dangling").symlink_to("nowhere")
+
+
+def _bzimage(release: str) -> bytes:
+    """As much of a kernel image as says what it is (Documentation/arch/x86/boot.rst)."""
+    setup = bytearray(4096)
+    setup[0x202:0x206] = b"HdrS"
+    setup[0x20E:0x210] = struct.pack("<H", 0x400)
+    setup[0x600 : 0x600 + len(release)] = release.encode()
+    return bytes(setup)
+
+
+def _write_kernel(directory: Path) -> None:
+    """A kernel in the cache."""
+    (directory / "boot").mkdir(parents=True)
+    (directory / f"boot/vmlinuz-{KERNEL}").write_bytes(_bzimage(KERNEL))
+    record = {"release": KERNEL, "source": "debian:box", "sha256": "0"}
+    (directory / "kernel.json").write_text(json.dumps(record))

@@ -1,0 +1,483 @@
+"""Every option and argument of every command, given what cannot be meant.
+
+No traceback, the right exit code, a message that names what was wrong, an end in bounded time, and nothing lost or
+left: what was there before is there after, to the byte, and no process and no temporary file outlives the command.
+
+The commands and their parameters are read from the command line itself. A new command needs a line in `BASES`, how it
+is called well; an option of it that takes a path, or a text of any kind, one in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+import bad_values
+import damage
+import pytest
+import typer
+from bad_box import KERNEL, OTHER_RUN, RUN, SWEEP, Box
+from forked import Ended, Forked
+
+from numabench.cli.commands import app
+from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, EXIT_UNFIT, EXIT_USAGE
+from numabench.report.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# What a message may take, whatever was given.
+_MESSAGE_BYTES = 4000
+_ANY_END = (0, EXIT_FAILED, EXIT_USAGE, EXIT_CANNOT_RUN)
+
+
+@dataclass(frozen=True)
+class Base:
+    """How a command is called well: its arguments by their parameters' names, its options, and how it then ends.
+
+    In `{}` stand the box's directories, and the names in it. What would boot a guest or run a workload is given what
+    no machine has, and ends with 77; anything bad must be refused before.
+    """
+
+    arguments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    ends: int = 0
+
+    def words(self, command: str, box: Box, without: str = "") -> list[str]:
+        """The command line, without one of its arguments."""
+        places = {"at": box.at, "in": box.inputs, "run": RUN, "other": OTHER_RUN, "sweep": SWEEP, "kernel": KERNEL}
+        given = [word for name, words in self.arguments.items() if name != without for word in words]
+        return [*command.split(), *(word.format(**places) for word in (*self.options, *given))]
+
+
+_RESULTS = ("--results", "{at}/results")
+_NOWHERE = ("--native", "--nodes", "64")
+BASES = {
+    "run": Base({"target": ("pingpong",)}, _NOWHERE, ends=EXIT_CANNOT_RUN),
+    "sweep": Base({"context": ("pingpong", "--batch", "1,8")}, _NOWHERE, ends=EXIT_CANNOT_RUN),
+    "report": Base({"run": ("{run}",)}, _RESULTS),
+    "diff": Base({"a": ("{run}",), "b": ("{other}",)}, _RESULTS),
+    "reproduce": Base({"question": ("rmap-lock",)}, ("--kernel", "{kernel}"), ends=EXIT_CANNOT_RUN),
+    "migration": Base({"runs": ("{run}",)}, _RESULTS),
+    "callgraph": Base({"recording": ("{run}",)}, _RESULTS),
+    "locks": Base({"recording": ("{run}",)}, _RESULTS),
+    "list": Base({}, _RESULTS),
+    # Of so many nodes there are too few on any machine.
+    "doctor": Base({}, ("--nodes", "64"), ends=EXIT_UNFIT),
+    "workloads": Base(),
+    "drivers": Base(),
+    "topology": Base(),
+    # No program is found: no guest can run.
+    "lab run": Base({"command": ("--", "true")}, (), ends=EXIT_CANNOT_RUN),
+    "lab probe": Base(ends=EXIT_CANNOT_RUN),
+    "lab kernel add": Base({"what": ("{in}/rubbish",)}, (), ends=EXIT_USAGE),
+    "lab kernel build": Base({}, ("--source", "{in}/source"), ends=EXIT_CANNOT_RUN),
+    "lab kernel list": Base(),
+    "lab kernel remove": Base({"name": ("none",)}, (), ends=EXIT_USAGE),
+    "state show": Base(),
+    "state diff": Base({"first": ("{run}",), "second": ("none",)}, _RESULTS),
+    "state profiles": Base(),
+    # Whatever is asked, nothing is written to the machine.
+    "state apply": Base({"profile": ("none",)}, ("--dry-run",)),
+    "state restore": Base({}, ("--dry-run",)),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a parameter takes, where its type does not tell.
+
+    `fitting` are those of the bad values that it can mean after all.
+    """
+
+    of: str
+    ends: tuple[int, ...] = (EXIT_FAILED, EXIT_USAGE)
+    fitting: tuple[str, ...] = ()
+
+
+_FILE, _TARGET, _DIRECTORY = Kind("file"), Kind("target"), Kind("directory")
+# Any text can be a name that was sampled, or a program's argument.
+_TEXT = Kind("text", ends=_ANY_END)
+_WORD = Kind("text")
+KINDS = {
+    "--results": _FILE,
+    "--kallsyms": _FILE,
+    # A table of no renames is one.
+    "--names": Kind("file", fitting=("empty", "null")),
+    "--folded": _TARGET,
+    "--speedscope": _TARGET,
+    "--csv": _TARGET,
+    "--svg": _TARGET,
+    "--html": _TARGET,
+    "--png": _DIRECTORY,
+    "run --results": _DIRECTORY,
+    "sweep --results": _DIRECTORY,
+    "reproduce --results": _DIRECTORY,
+    "reproduce --resume": _FILE,
+    "sweep --resume": _WORD,
+    "report run": _WORD,
+    "diff a": _WORD,
+    "diff b": _WORD,
+    "migration runs": _WORD,
+    "callgraph recording": _FILE,
+    "locks recording": _FILE,
+    "callgraph --comm": _TEXT,
+    "callgraph --symbol": _TEXT,
+    "callgraph --event": _WORD,
+    "topology --root": _FILE,
+    "topology --capture": _TARGET,
+    "topology --png": _TARGET,
+    "lab run command": _TEXT,
+    "lab run --writable": Kind("file", fitting=("directory",)),
+    # They can be names.
+    "run --run-id": Kind("text", ends=(EXIT_USAGE,), fitting=("nan", "1e400", bad_values.HUGE)),
+    "lab kernel build --name": Kind("text", ends=(EXIT_USAGE,), fitting=("nan",)),
+    # What is found only when it is written.
+    "sweep --csv": Kind("target", fitting=("full", "a fifo that nobody reads")),
+    "lab kernel add what": _FILE,
+    "lab kernel build --patch": _FILE,
+    "lab kernel build --config": Kind("file", fitting=("empty", "null")),
+    "lab kernel build --source": _FILE,
+    # A profile of nothing but what it inherits.
+    "state show --profile": Kind("file", fitting=("empty",)),
+    "state diff first": Kind("file", fitting=("empty",)),
+    "state diff second": _WORD,
+    "list --results": Kind("file", fitting=("directory",)),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An option or an argument of a command, as its function has it."""
+
+    command: str
+    name: str
+    is_option: bool
+    type: Any
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.command} {self.name}"
+
+    @property
+    def kind(self) -> Kind | None:
+        return KINDS.get(self.id) or KINDS.get(self.name)
+
+
+def commands(group: typer.Typer, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command that there is, by its words, with its function."""
+    for each in group.registered_commands:
+        assert each.callback is not None
+        yield " ".join((*path, each.name or each.callback.__name__.replace("_", "-"))), each.callback
+    for each_group in group.registered_groups:
+        assert each_group.typer_instance is not None
+        yield from commands(each_group.typer_instance, (*path, str(each_group.name)))
+
+
+def parameters(command: str, function: Any) -> Iterator[Parameter]:
+    """A command's options and arguments."""
+    hints = get_type_hints(function, include_extras=True)
+    for name in inspect.signature(function).parameters:
+        kind, *annotations = get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
+        if kind is typer.Context:
+            yield Parameter(command, name, False, kind)
+            continue
+        (info,) = annotations
+        inner = [one for one in get_args(kind) if one is not type(None)]
+        plain = inner[0] if inner else kind
+        plain = get_args(plain)[0] if get_args(plain) else plain
+        is_option = type(info).__name__ == "OptionInfo"
+        declared = [word.split("/")[0] for word in info.param_decls or () if word.startswith("--")]
+        shown = next(iter(declared), f"--{name.replace('_', '-')}") if is_option else name
+        yield Parameter(command, shown, is_option, plain, info.min, info.max)
+
+
+COMMANDS = dict(commands(app))
+PARAMETERS = [each for command, function in COMMANDS.items() for each in parameters(command, function)]
+
+
+def test_the_walker_knows_how_every_command_is_called() -> None:
+    unknown = sorted(COMMANDS.keys() - BASES.keys())
+    assert not unknown, f"add to BASES how these are called well: {', '.join(unknown)}"
+    assert BASES.keys() <= COMMANDS.keys()
+
+
+def test_the_walker_knows_what_every_path_is_of() -> None:
+    unknown = [each.id for each in PARAMETERS if each.type is Path and each.kind is None]
+    assert not unknown, f"add to KINDS whether these are read or written: {', '.join(unknown)}"
+    known = {each.id for each in PARAMETERS} | {each.name for each in PARAMETERS}
+    assert KINDS.keys() <= known
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Box:
+    return Box(tmp_path_factory.mktemp("box"))
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    started = Forked()
+    yield started
+    print(f"\nCPU of the commands: {started.cpu_s:.1f} s")
+    started.close()
+
+
+# Nobody writes to the box's fifos.
+_IMPATIENT = {"numabench.named_file.FIFO_WAIT_S": 0.2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line, how it may end, and what its message must name one of (none: whatever it likes)."""
+
+    words: tuple[str, ...]
+    ends: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    how: dict[str, Any] = field(default_factory=dict)
+
+
+_NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_OF_PYTHON = re.compile("Traceback|Exception ignored|[a-z]Warning:|[a-z]Error:")
+
+
+def faults(case: Case, ended: Ended, box: Box) -> Iterator[str]:
+    """What is wrong with how a command ended."""
+    if ended.hung:
+        yield "it did not end"
+    if ended.left:
+        yield f"it left running: {ended.left}"
+    if _OF_PYTHON.search(ended.stderr):
+        yield "a traceback"
+    if not ended.hung and ended.status not in case.ends:
+        yield f"it ended with {ended.status}, not {' or '.join(map(str, case.ends))}"
+    if len(ended.stderr) > _MESSAGE_BYTES and not ended.hung:
+        yield f"a message of {len(ended.stderr)} bytes"
+    for text in (ended.stdout, ended.stderr):
+        if found := _NOT_SHOWN.search(text):
+            yield f"it prints {found[0]!a}"
+    if ended.status and case.names and not any(name and name in ended.stderr for name in case.names):
+        yield "its message does not name what was wrong"
+    if ended.status and not ended.stderr and not {"stdout", "stderr"} & case.how.keys():
+        yield "it does not say why"
+    if changed := box.changes():
+        yield f"it touched {', '.join(changed)}"
+    if (written := box.written()) and ended.status:
+        yield f"it left {', '.join(map(ascii, written))}"
+
+
+def judge(cases: Sequence[Case], box: Box, forked: Forked) -> None:
+    """Run them all, and tell all that is wrong at once."""
+    _fail_with(judged(cases, box, forked))
+
+
+def _fail_with(told: Sequence[str]) -> None:
+    if told:
+        pytest.fail(f"{len(told)} command lines\n" + "\n".join(told), pytrace=False)
+
+
+def judged(cases: Sequence[Case], box: Box, forked: Forked, what: str = "") -> list[str]:
+    """Run them all; what is wrong with each."""
+    told = []
+    for case in cases:
+        ended = forked.run(*case.words, cwd=box.cwd, env=box.env, **case.how)
+        found = list(faults(case, ended, box))
+        if found:
+            words = " ".join(ascii(word)[1:-1] if len(word) < 200 else f"{word[:20]!a}..." for word in case.words)
+            shown = ended.stderr if len(ended.stderr) < 3000 else f"{ended.stderr[:300]} ... {ended.stderr[-2500:]}"
+            told.append(
+                f"{what}{words} {case.how or ''}\n  {'; '.join(found)}\n    " + ascii(shown).replace(r"\n", "\n    ")
+            )
+    return told
+
+
+def values(each: Parameter, box: Box) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Bad values of a parameter by what is wrong with them, and how the command may end."""
+    kind = each.kind
+    usage = (EXIT_USAGE,)
+    if each.type is bool:
+        return {word: (word, usage) for word in ("1", "", "x")}
+    if each.type is int:
+        beyond = [str(int(bound) + step) for bound, step in ((each.low, -1), (each.high, 1)) if bound is not None]
+        return {word: (word, usage) for word in (*bad_values.INTEGERS, *beyond)}
+    if each.type is float:
+        return {word: (word, usage) for word in bad_values.FLOATS}
+    if issubclass(each.type, Enum) or kind is None:
+        return {word: (word, usage) for word in bad_values.TEXTS}
+    found = {word: word for word in bad_values.TEXTS} if kind.of == "text" else bad_values.paths(kind.of, box)
+    ends = BASES[each.command].ends
+    return {what: (word, (ends, *kind.ends) if what in kind.fitting else kind.ends) for what, word in found.items()}
+
+
+def cases(each: Parameter, box: Box) -> Iterator[Case]:
+    """A command line for every bad value of a parameter."""
+    base = BASES[each.command]
+    for value, ends in values(each, box).values():
+        names = (each.name, escape(value)[:24], ascii(value)[1:25], Path(escape(value)).name[:24])
+        names = (*names, value[:24], *(f"'{part}'" for part in re.split(r"[\s,]", value)))
+        allowed = ends
+        if each.is_option:
+            words = [*base.words(each.command, box)[: len(each.command.split())], f"{each.name}={value}"]
+            words += base.words(each.command, box)[len(each.command.split()) :]
+            if each.name in base.options:
+                # The last one counts.
+                at = words.index(each.name)
+                del words[at : at + 2]
+        else:
+            # What looks like an option is taken for one.
+            words = [*base.words(each.command, box, without=each.name), value]
+            allowed = (*ends, 0 if value == "--help" else EXIT_USAGE)
+            names = (each.name.upper(), *names) if value else ("argument",)
+        yield Case(tuple(words), allowed, () if base.ends in allowed else names, {"constants": _IMPATIENT})
+
+
+@pytest.mark.parametrize("each", [each for each in PARAMETERS if each.type is not typer.Context], ids=lambda p: p.id)
+def test_a_bad_value_is_refused(each: Parameter, box: Box, forked: Forked) -> None:
+    judge(list(cases(each, box)), box, forked)
+
+
+# Words that are wrong wherever they stand.
+_STRAY = ("--nosuch", f"--{bad_values.CONTROL}", f"--{bad_values.BACKWARDS}", f"--{bad_values.LONG}", "-\udcff")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_word_that_nobody_knows_is_refused(command: str, box: Box, forked: Forked) -> None:
+    base = BASES[command].words(command, box)
+    at = len(command.split())
+    told = ("option", "argument")
+    judge([Case((*base[:at], word, *base[at:]), (EXIT_USAGE,), told) for word in _STRAY], box, forked)
+
+
+def test_a_command_that_nobody_knows_is_refused(box: Box, forked: Forked) -> None:
+    words = [word for word in bad_values.TEXTS if word and not word.startswith("-")]
+    judge([Case((word,), (EXIT_USAGE,), ("No such command",)) for word in words], box, forked)
+
+
+@pytest.mark.parametrize("each", [each for each in PARAMETERS if each.command == "run"], ids=lambda p: p.name)
+def test_a_bad_value_of_a_run_is_refused_in_a_sweep(each: Parameter, box: Box, forked: Forked) -> None:
+    """The options of `run` are those of a sweep's units, too."""
+    if not each.is_option or each.type is bool or (each.kind and each.kind.of != "text"):
+        return
+    own = {other.name for other in PARAMETERS if other.command == "sweep"}
+    words = BASES["sweep"].words("sweep", box)
+    if each.name in words:
+        del words[words.index(each.name) : words.index(each.name) + 2]
+    few = [value for value in bad_values.FEW if not each.kind or value not in each.kind.fitting]
+    judge(
+        [
+            Case((*words, f"{each.name}={value}"), (EXIT_USAGE,), (each.name, each.name[2:], escape(value)[:24]))
+            for value in few
+            if each.name not in own
+        ],
+        box,
+        forked,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_answer_that_cannot_be_written(command: str, box: Box, forked: Forked) -> None:
+    """Where nobody listens the command goes on; where the answer is lost that is an error."""
+    base = BASES[command]
+    words = tuple(base.words(command, box))
+    well = forked.run(*words, cwd=box.cwd, env=box.env)
+    assert well.status == base.ends, f"add to BASES how {command} is called well: {well.stderr}"
+    prints = EXIT_FAILED if well.stdout else base.ends
+    ends = {("stdout", "closed"): base.ends, ("stderr", "closed"): base.ends, ("stderr", "/dev/full"): base.ends}
+    ends[("stdout", "/dev/full")] = prints
+    judge([Case(words, (end,), how={name: where}) for (name, where), end in ends.items()], box, forked)
+    judge([Case(words, (base.ends,), how={"stdout": "closed", "stderr": "closed"})], box, forked)
+
+
+_WRITTEN = [each for each in PARAMETERS if each.kind and each.kind.of == "target" and BASES[each.command].ends == 0]
+
+
+@pytest.mark.parametrize("each", _WRITTEN, ids=lambda p: p.id)
+def test_what_was_there_stays_where_the_disk_is_full(each: Parameter, box: Box, forked: Forked) -> None:
+    """A limit on the size of files stands for the disk (setrlimit(2)); a result of an option is larger than it."""
+    target = box.kept / ("precious.tar" if each.name == "--capture" else "precious")
+    words = (*BASES[each.command].words(each.command, box), f"{each.name}={target}")
+    if each.command == "report":
+        words = tuple(SWEEP if word == RUN and each.name == "--csv" else word for word in words)
+    judge([Case(words, (EXIT_FAILED,), (target.name,), {"file_bytes": 64})], box, forked)
+    assert target.read_text() == "precious\n"
+
+
+_FIRST, _SECOND = f"results/{RUN}/trials/0001", f"results/{RUN}/trials/0002"
+_READERS = (("report", RUN), ("list",))
+_PASSES = (("callgraph", RUN), ("locks", RUN), ("migration", RUN), ("report", RUN, "--html", "-"))
+_SWEEPS = (("report", SWEEP), ("list",), ("sweep", "--resume", SWEEP))
+# The files of a result, and what reads them.
+_FILES = {
+    f"results/{RUN}/run.json": (*_READERS, ("diff", RUN, OTHER_RUN)),
+    f"results/{RUN}/end.json": _READERS,
+    f"{_FIRST}/trial.json": _READERS,
+    f"{_FIRST}/samples.jsonl": _READERS,
+    f"{_FIRST}/events.jsonl": _READERS,
+    f"{_SECOND}/trial.json": _PASSES[:2],
+    f"{_SECOND}/cpu.data": (_PASSES[0], *_PASSES[2:]),
+    f"results/{RUN}/trials/0003/lock.data": (("locks", RUN), ("callgraph", RUN, "--observed", "lock")),
+    f"results/{RUN}/kallsyms-0123": _PASSES[:1],
+    f"results/{SWEEP}/sweep.json": _SWEEPS,
+}
+# What is no longer there may leave a report of the rest; it is then told on stderr, or in the report.
+_ENDS = (0, EXIT_FAILED)
+
+
+def _damaged(path: Path, commands: Sequence[tuple[str, ...]], box: Box) -> Iterator[Case]:
+    names = (path.name, path.parent.name, RUN, SWEEP)
+    box.accept()
+    for words in commands:
+        yield Case((*words, "--results", str(box.results)), _ENDS, names, {"constants": _IMPATIENT})
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_a_damaged_result_is_told(name: str, box: Box, forked: Forked) -> None:
+    path, told = box.at / name, []
+    for kind, do in damage.KINDS.items():
+        with damage.kept(path):
+            do(path)
+            told += judged(list(_damaged(path, _FILES[name], box)), box, forked, f"{name}, {kind}: ")
+    box.accept()
+    _fail_with(told)
+
+
+@pytest.mark.parametrize("name", [f"results/{RUN}/run.json", f"results/{SWEEP}/sweep.json"])
+def test_a_wrong_schema_version_is_told(name: str, box: Box, forked: Forked) -> None:
+    path, told = box.at / name, []
+    for version in damage.VERSIONS:
+        with damage.kept(path):
+            path.write_bytes(re.sub(rb'("schema_version":) *\d+', rb"\1 " + version, path.read_bytes()))
+            cases = [
+                Case((*words, "--results", str(box.results)), (EXIT_FAILED,), (path.name,))
+                for words in [("report", path.parent.name), *([("migration", RUN)] if RUN in name else [])]
+            ]
+            box.accept()
+            told += judged(cases, box, forked, f"{name}, version {version!r}: ")
+    box.accept()
+    _fail_with(told)
+
+
+# Every value of every file is walked by hand with 1; here each so many-th, which differ from file to file.
+_STEP = int(os.environ.get("NUMABENCH_BAD_INPUT_STEP", "97"))
+
+
+@pytest.mark.parametrize("name", [name for name in _FILES if name.endswith(".json")])
+def test_a_wrong_value_in_a_result_is_told(name: str, box: Box, forked: Forked) -> None:
+    path, told = box.at / name, []
+    document = json.loads(path.read_text())
+    all_of_them = list(itertools.product(damage.places(document), damage.VALUES))
+    with damage.kept(path):
+        for place, value in all_of_them[_STEP // 2 :: _STEP]:
+            path.write_bytes(damage.changed(document, place, value))
+            cases = list(_damaged(path, _FILES[name][:1], box))
+            told += judged(cases, box, forked, f"{name}, {place} = {value!a:.60}: ")
+    box.accept()
+    _fail_with(told)
