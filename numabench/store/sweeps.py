@@ -35,12 +35,15 @@ from numabench.store.trials import read_bytes
 from numabench.store.writing import RUN_ID, check_writable, fsync_directory, json_file, refuse, replace, write_durably
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numabench.record import Run
 
 _FIRST_TRIAL = "0001"
 _ASIDE = ".aside-"
+# Axes whose values are read as numbers.
+_FORMS = {"batch": re.compile("[0-9]{1,9}"), "pair": re.compile("[0-9]{1,5}>[0-9]{1,5}")}
 
 
 def create_sweep(results_dir: Path, sweep_id: str, plan: dict[str, Any]) -> Path:
@@ -96,8 +99,8 @@ def _read(path: Path, *, with_runs: bool) -> Sweep:
     if plan.fields.get("kind") != SWEEP_KIND:
         raise ResultError(f"{file} was not written by numabench", "`numabench list` shows results")
     check_version(plan)
-    axes = tuple(SweepAxis(row.text("name"), tuple(row.texts("values"))) for row in plan.rows("axes"))
-    cells = tuple(_read_cell(row, len(axes)) for row in plan.rows("cells"))
+    axes = tuple(_read_axis(row) for row in plan.rows("axes"))
+    cells = tuple(_read_cell(row, axes) for row in plan.rows("cells"))
     units = enumerate(plan.rows("units"), 1)
     guest = plan.optional_object("guest")
     return Sweep(
@@ -118,10 +121,18 @@ def _read(path: Path, *, with_runs: bool) -> Sweep:
     )
 
 
-def _read_cell(row: Fields, axes: int) -> SweepCell:
+def _read_axis(row: Fields) -> SweepAxis:
+    name, values = row.text("name"), tuple(row.texts("values"))
+    form = _FORMS.get(name)
+    if not values or len(set(values)) != len(values) or (form and not all(map(form.fullmatch, values))):
+        row.wrong("values", f"a list of different values of {name}")
+    return SweepAxis(name, values)
+
+
+def _read_cell(row: Fields, axes: Sequence[SweepAxis]) -> SweepCell:
     values = tuple(row.texts("values"))
-    if len(values) != axes:
-        row.wrong("values", "a value for each axis")
+    if len(values) != len(axes) or any(value not in axis.values for axis, value in zip(axes, values, strict=False)):
+        row.wrong("values", "a value of each axis")
     return SweepCell(values, tuple(row.texts("argv")))
 
 

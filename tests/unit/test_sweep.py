@@ -259,11 +259,14 @@ def test_a_sweeps_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         ("kind", "numabench-run", "was not written by numabench"),
         ("schema_version", 99, "has schema version 99"),
-        ("cells", [{"values": [], "argv": []}], "a value for each axis"),
+        ("cells", [{"values": [], "argv": []}], "a value of each axis"),
         ("units", [{"name": "../../etc", "cell": 0, "repeat": 1}], "a run's name"),
         ("units", [{"name": "0001-1", "cell": 9, "repeat": 1}], "a cell's place"),
         ("repeats", -1, "a count"),
         ("axes", "batch", "a list"),
+        ("axes", [{"name": "batch", "values": []}], "a list of different values"),
+        ("axes", [{"name": "batch", "values": ["many"]}], "a list of different values of batch"),
+        ("axes", [{"name": "pair", "values": ["0>1", "0>1"]}], "a list of different values of pair"),
     ],
 )
 def test_a_plan_that_is_not_one_is_refused(tmp_path: Path, key: str, value: object, told: str) -> None:
