@@ -115,7 +115,7 @@ def from_option(text: str | None) -> BootTurn | None:
         return None
     try:
         return BootTurn(**json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UsageError(f"--boot {text} is not what numabench passes on", "leave it out") from None
 
 
@@ -123,7 +123,7 @@ def words_of(text: str) -> tuple[str, ...]:
     """The command line of `--asked`. Raises `UsageError` for what is none."""
     try:
         words = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         words = None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UsageError(f"--asked {text} is not what numabench passes on", "leave it out")

@@ -98,11 +98,13 @@ class Journal:
 
     def load(self) -> Journal:
         """The same, with the records that a run before has left: up to the first line that is torn."""
+        if not self._path.is_file() and self._path.exists():
+            raise NumabenchError(f"{self._path} is not a file", "move it away")
         try:
             lines = self._path.read_bytes().split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return self
-        except PermissionError as error:
+        except OSError as error:
             raise NumabenchError(
                 f"cannot read {self._path}: {error.strerror}", "run as the user whose run it was, or as root"
             ) from None

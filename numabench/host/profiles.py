@@ -74,7 +74,7 @@ def _of_word(word: str) -> Profile:
     try:
         told = json.loads(word)
     except (ValueError, RecursionError):
-        raise UsageError("a profile that begins with '{' is not JSON", "give its name, or a file FILE.toml") from None
+        raise UsageError(f"the profile {word} is not JSON", "give its name, or a file FILE.toml") from None
     name = told.pop("name", "")
     return _of_table("the profile", name if isinstance(name, str) else "", told, ())
 
@@ -110,7 +110,8 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    # Of a number of thousands of digits Python says ValueError, tomllib does not say its own.
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}", 'such as: [knobs] on a line, then "ksm.run" = 0') from None
 
 

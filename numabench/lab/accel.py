@@ -52,14 +52,16 @@ def _recall(key: str) -> Acceleration | None:
     try:
         entry = json.loads(_memory().read_text(encoding="utf-8"))[key]
         return Acceleration(Accel(entry["accel"]), str(entry["reason"]), remembered=True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _remember(key: str, answer: Acceleration) -> None:
     try:
         entries = json.loads(_memory().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        entries = {}
+    if not isinstance(entries, dict):
         entries = {}
     entries[key] = {"accel": answer.accel.value, "reason": answer.reason}
     _memory().parent.mkdir(parents=True, exist_ok=True)

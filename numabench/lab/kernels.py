@@ -77,6 +77,8 @@ def _version_key(kernel: Kernel) -> tuple[tuple[int, int, str], ...]:
 
 def _read(directory: Path) -> Kernel | None:
     """The kernel in a cache directory, or None for what was not written by `add`."""
+    if not (directory / _RECORD).is_file():
+        return None
     try:
         record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
         release = str(record["release"])
@@ -91,7 +93,7 @@ def _read(directory: Path) -> Kernel | None:
             key=str(record.get("key", "")),
             made_of=str(record.get("made_of", "")),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -29,7 +29,7 @@ from numabench.perf.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from typing import BinaryIO
 
 _MAP_BYTES = 2 << 20
@@ -59,24 +59,38 @@ def load(
     """
     can_repeat = isinstance(source, Path | str) and (Path(source).is_file() or Path(source).is_dir())
     reading = _Reading(rows, Parser(parity=parity, user=user, threads=threads, can_repeat=can_repeat))
-    if isinstance(source, Path | str):
-        name = str(source)
-        files = _files(Path(source))
-        # Each file has rounds of its own.
-        reading.parser.must_repeat = reading.parser.is_ordered and len(files) > 1
-        for path in files:
-            with _opened(path) as file:
-                reading.read(file, str(path))
-        reading.finish(name)
-        if reading.parser.must_repeat:
-            for number, path in enumerate(files):
-                with _opened(path) as file:
-                    reading.read_again(file, number)
-    else:
-        name = str(getattr(source, "name", "the stream"))
-        reading.read(source, name)
-        reading.finish(name)
+    name = str(source) if isinstance(source, Path | str) else str(getattr(source, "name", "the stream"))
+    with _told_of(name):
+        if isinstance(source, Path | str):
+            _read_files(_files(Path(source)), reading, name)
+        else:
+            reading.read(source, name)
+            reading.finish(name)
     return Profile(name, reading.recording, reading.parser)
+
+
+def _read_files(files: Sequence[Path], reading: _Reading, name: str) -> None:
+    # Each file has rounds of its own.
+    reading.parser.must_repeat = reading.parser.is_ordered and len(files) > 1
+    for path in files:
+        with _opened(path) as file:
+            reading.read(file, str(path))
+    reading.finish(name)
+    if reading.parser.must_repeat:
+        for number, path in enumerate(files):
+            with _opened(path) as file:
+                reading.read_again(file, number)
+
+
+@contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """Have every message name what is read."""
+    try:
+        yield
+    except PerfDataError as error:
+        if name in error.message:
+            raise
+        raise PerfDataError(f"{name}: {error.message}", error.hint) from None
 
 
 def _files(path: Path) -> tuple[Path, ...]:

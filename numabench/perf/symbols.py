@@ -128,7 +128,8 @@ def load(path: Path) -> SymbolTable:
         document = tomllib.loads(named_file.read(path, _MAX_TABLE_BYTES).decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "pass a TOML file with a [rename] table") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    # Of a number of thousands of digits Python says ValueError, tomllib does not say its own.
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}", 'write lines such as old_name = "new_name"') from None
     renames = document.get("rename", {})
     unknown = sorted(set(document) - {"rename"})
