@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +17,12 @@ import synthetic_run
 from driven_run import GO_NS, MILLISECOND_NS, PAGE, SECOND_NS
 
 from numabench import store
+from numabench.host.knob_journal import Journal
 from numabench.record import SweepAxis
+from numabench.state_dir import JOURNAL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 _PERF = Path(__file__).parent / "fixtures/perf/perf-6.1"
@@ -47,6 +52,9 @@ class Box:
         driven_sweep.write(self.results, [SweepAxis("batch", ("1", "8"))], lambda *_: driven_sweep.trial(), 1)
         _write_inputs(self.inputs)
         _write_kernel(at / "cache/numabench/kernels" / KERNEL)
+        _write_profile(at / "home/numabench/profiles/own.toml")
+        plan = {"kernel": KERNEL, "boots": 1, "arms": ["one-mapping"]}
+        store.write_note(at / "reproduced", "reproduce.json", plan)
         for name in ("precious", "precious.tar"):
             (self.kept / name).write_text("precious\n")
         (self.kept / "read-only").mkdir()
@@ -68,6 +76,12 @@ class Box:
             "COLUMNS": "100",
             "LANG": "C.UTF-8",
         }
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What stands in `{}` in a command line of the tests."""
+        names = {"run": RUN, "other": OTHER_RUN, "sweep": SWEEP, "kernel": KERNEL}
+        return {"at": str(self.at), "in": str(self.inputs), **names}
 
     def state(self) -> dict[str, tuple[object, ...]]:
         """Every file but those below `cwd`, by what changes when it is written to, whoever sets its times back."""
@@ -155,10 +169,9 @@ def _write_inputs(inputs: Path) -> None:
     recording = unpacked("cpu-clock.data")
     contents = {
         "perf.data": recording,
-        "cut.data": recording[: len(recording) // 2],
-        "head.data": recording[:104],
-        "kallsyms": unpacked("kallsyms"),
         "names.toml": b'[rename]\nold = "new"\n',
+        "profile.toml": b'inherits = "none"\n[knobs]\n"ksm.run" = 0\n',
+        "state.json": b'{"kind": "numabench state", "values": {"ksm.run": "0"}}\n',
         "tree.tar": lzma.decompress((_TOPOLOGY / "1n.tar.xz").read_bytes()),
         "fragment": b"CONFIG_KSM=y\n",
         "patch": b"--- a/mm/x.c\n+++ b/mm/x.c\n@@ -1 +1 @@\n-a\n+b\n",
@@ -168,6 +181,7 @@ def _write_inputs(inputs: Path) -> None:
         "deep.json": b"[" * 100_000,
         "deep.toml": b"[rename]\nold = " + b"[" * 100_000,
         "text": b"words\n",
+        "knob": b"0\n",
         "unreadable": recording,
         "image": _bzimage("6.1.0-image"),
     }
@@ -199,3 +213,37 @@ def _write_kernel(directory: Path) -> None:
     (directory / f"boot/vmlinuz-{KERNEL}").write_bytes(_bzimage(KERNEL))
     record = {"release": KERNEL, "source": "debian:box", "sha256": "0"}
     (directory / "kernel.json").write_text(json.dumps(record))
+
+
+def _write_profile(file: Path) -> None:
+    """A profile of the user's own."""
+    file.parent.mkdir(parents=True)
+    file.write_text('summary = "a few"\ninherits = "none"\n[knobs]\n"ksm.run" = 1\n')
+
+
+@contextlib.contextmanager
+def left_by_a_killed_run(box: Box) -> Iterator[Path]:
+    """The journal of a run that was killed when it had set a knob, which is a file of the box."""
+    directory = box.at / "state/numabench"
+    directory.mkdir(parents=True)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    knob = str(box.inputs / "knob")
+    journal = Journal(directory)
+    for record in (
+        {"boot_id": boot_id},
+        {
+            "name": "ksm.run",
+            "path": knob,
+            "before": "1",
+            "wanted": "0",
+            "outcome": "set",
+            "message": "",
+            "kind": "file",
+        },
+        {"writing": "ksm.run", "wanted": "0"},
+    ):
+        journal.append(record)
+    try:
+        yield directory / JOURNAL
+    finally:
+        shutil.rmtree(box.at / "state")

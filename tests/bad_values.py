@@ -11,10 +11,10 @@ HUGE = str(2**63)
 CONTROL = "\x1b[2J\x07\x08\x9b"
 # Right-to-left override, combining characters, and bytes that are no UTF-8, as Python has them in sys.argv.
 BACKWARDS, COMBINING, NO_UTF_8 = "\u202edlrow", "e\u0301\u0323", "\udcff\udc80"
-LONG = "x" * 100_000
+LONG, DEEP = "x" * 100_000, '{"a":' * 10_000
 
 TEXTS = (
-    *("", " ", CONTROL, BACKWARDS, COMBINING, NO_UTF_8, LONG, "a\nb", "-1", "nan", "1e400", HUGE, "9" * 5000),
+    *("", " ", CONTROL, BACKWARDS, COMBINING, NO_UTF_8, LONG, DEEP, "a\nb", "-1", "nan", "1e400", HUGE, "9" * 5000),
     *("../../../etc/passwd", "/dev/zero", "%s%n{0}$(id)`id`", ",", "--help"),
 )
 NUMBERS = ("", "x", CONTROL, NO_UTF_8, LONG, "nan", "1e400")

@@ -13,12 +13,14 @@ import inspect
 import itertools
 import json
 import os
+import random
 import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+import bad_box
 import bad_values
 import damage
 import pytest
@@ -52,9 +54,8 @@ class Base:
 
     def words(self, command: str, box: Box, without: str = "") -> list[str]:
         """The command line, without one of its arguments."""
-        places = {"at": box.at, "in": box.inputs, "run": RUN, "other": OTHER_RUN, "sweep": SWEEP, "kernel": KERNEL}
         given = [word for name, words in self.arguments.items() if name != without for word in words]
-        return [*command.split(), *(word.format(**places) for word in (*self.options, *given))]
+        return [*command.split(), *(word.format(**box.places) for word in (*self.options, *given))]
 
 
 _RESULTS = ("--results", "{at}/results")
@@ -106,6 +107,7 @@ _FILE, _TARGET, _DIRECTORY = Kind("file"), Kind("target"), Kind("directory")
 # Any text can be a name that was sampled, or a program's argument.
 _TEXT = Kind("text", ends=_ANY_END)
 _WORD = Kind("text")
+_PROFILE = Kind("file", ends=(EXIT_USAGE,), fitting=("empty",))
 KINDS = {
     "--results": _FILE,
     "--kallsyms": _FILE,
@@ -145,10 +147,11 @@ KINDS = {
     "lab kernel build --patch": _FILE,
     "lab kernel build --config": Kind("file", fitting=("empty", "null")),
     "lab kernel build --source": _FILE,
-    # A profile of nothing but what it inherits.
-    "state show --profile": Kind("file", fitting=("empty",)),
+    # A name, or a file of TOML: an empty one is of what it inherits.
+    "--profile": _PROFILE,
+    "state apply profile": _PROFILE,
     "state diff first": Kind("file", fitting=("empty",)),
-    "state diff second": _WORD,
+    "state diff second": Kind("file", fitting=("empty",)),
     "list --results": Kind("file", fitting=("directory",)),
 }
 
@@ -249,8 +252,8 @@ _NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u
 _OF_PYTHON = re.compile("Traceback|Exception ignored|[a-z]Warning:|[a-z]Error:")
 
 
-def faults(case: Case, ended: Ended, box: Box) -> Iterator[str]:
-    """What is wrong with how a command ended."""
+def faults(case: Case, ended: Ended) -> Iterator[str]:
+    """What is wrong with how a command ended, and with what it said."""
     if ended.hung:
         yield "it did not end"
     if ended.left:
@@ -266,11 +269,15 @@ def faults(case: Case, ended: Ended, box: Box) -> Iterator[str]:
             yield f"it prints {found[0]!a}"
     if ended.status and case.names and not any(name and name in ended.stderr for name in case.names):
         yield "its message does not name what was wrong"
-    if ended.status and not ended.stderr and not {"stdout", "stderr"} & case.how.keys():
+    if ended.status and not ended.stderr and not {"stdin", "stdout", "stderr"} & case.how.keys():
         yield "it does not say why"
+
+
+def traces(box: Box, status: int) -> Iterator[str]:
+    """What a command has touched, or left where it failed."""
     if changed := box.changes():
         yield f"it touched {', '.join(changed)}"
-    if (written := box.written()) and ended.status:
+    if (written := box.written()) and status:
         yield f"it left {', '.join(map(ascii, written))}"
 
 
@@ -285,18 +292,34 @@ def _fail_with(told: Sequence[str]) -> None:
 
 
 def judged(cases: Sequence[Case], box: Box, forked: Forked, what: str = "") -> list[str]:
-    """Run them all; what is wrong with each."""
+    """Run them all; what is wrong with each.
+
+    They are run in one process, and where anything is wrong there each anew in its own.
+    """
+    in_turn = _in_turn(cases, box, forked)
+    if in_turn == []:
+        return []
     told = []
     for case in cases:
         ended = forked.run(*case.words, cwd=box.cwd, env=box.env, **case.how)
-        found = list(faults(case, ended, box))
+        found = [*faults(case, ended), *traces(box, ended.status)]
         if found:
             words = " ".join(ascii(word)[1:-1] if len(word) < 200 else f"{word[:20]!a}..." for word in case.words)
             shown = ended.stderr if len(ended.stderr) < 3000 else f"{ended.stderr[:300]} ... {ended.stderr[-2500:]}"
             told.append(
                 f"{what}{words} {case.how or ''}\n  {'; '.join(found)}\n    " + ascii(shown).replace(r"\n", "\n    ")
             )
-    return told
+    return told or [f"{what}one of several in one process: {found}" for found in in_turn or ()]
+
+
+def _in_turn(cases: Sequence[Case], box: Box, forked: Forked) -> list[str] | None:
+    """What is wrong with any of them; None where it is not known, for they cannot be run so, or one has written."""
+    if len(cases) < 2 or any(case.how != cases[0].how or case.how.keys() - {"constants"} for case in cases):
+        return None
+    every = forked.run_in_turn([case.words for case in cases], cwd=box.cwd, env=box.env, **cases[0].how)
+    found = [fault for case, ended in zip(cases, every, strict=False) for fault in faults(case, ended)]
+    found += [f"it touched {', '.join(changed)}" for changed in [box.changes()] if changed]
+    return None if not found and (box.written() or not every) else found
 
 
 def values(each: Parameter, box: Box) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -312,7 +335,9 @@ def values(each: Parameter, box: Box) -> dict[str, tuple[str, tuple[int, ...]]]:
         return {word: (word, usage) for word in bad_values.FLOATS}
     if issubclass(each.type, Enum) or kind is None:
         return {word: (word, usage) for word in bad_values.TEXTS}
-    found = {word: word for word in bad_values.TEXTS} if kind.of == "text" else bad_values.paths(kind.of, box)
+    found = {word: word for word in bad_values.TEXTS} if each.type is str or kind.of == "text" else {}
+    if kind.of != "text":
+        found |= bad_values.paths(kind.of, box)
     ends = BASES[each.command].ends
     return {what: (word, (ends, *kind.ends) if what in kind.fitting else kind.ends) for what, word in found.items()}
 
@@ -327,7 +352,7 @@ def cases(each: Parameter, box: Box) -> Iterator[Case]:
         if each.is_option:
             words = [*base.words(each.command, box)[: len(each.command.split())], f"{each.name}={value}"]
             words += base.words(each.command, box)[len(each.command.split()) :]
-            if each.name in base.options:
+            if each.name in base.options and each.type is not bool:
                 # The last one counts.
                 at = words.index(each.name)
                 del words[at : at + 2]
@@ -389,11 +414,10 @@ def test_an_answer_that_cannot_be_written(command: str, box: Box, forked: Forked
     words = tuple(base.words(command, box))
     well = forked.run(*words, cwd=box.cwd, env=box.env)
     assert well.status == base.ends, f"add to BASES how {command} is called well: {well.stderr}"
-    prints = EXIT_FAILED if well.stdout else base.ends
-    ends = {("stdout", "closed"): base.ends, ("stderr", "closed"): base.ends, ("stderr", "/dev/full"): base.ends}
-    ends[("stdout", "/dev/full")] = prints
-    judge([Case(words, (end,), how={name: where}) for (name, where), end in ends.items()], box, forked)
-    judge([Case(words, (base.ends,), how={"stdout": "closed", "stderr": "closed"})], box, forked)
+    hows = [{"stdin": "closed"}, {"stdout": "closed"}, {"stderr": "closed"}, {"stderr": "/dev/full"}]
+    hows.append({"stdin": "closed", "stdout": "closed", "stderr": "closed"})
+    judge([Case(words, (base.ends,), how=how) for how in hows], box, forked)
+    judge([Case(words, (EXIT_FAILED if well.stdout else base.ends,), how={"stdout": "/dev/full"})], box, forked)
 
 
 _WRITTEN = [each for each in PARAMETERS if each.kind and each.kind.of == "target" and BASES[each.command].ends == 0]
@@ -438,6 +462,12 @@ def _damaged(path: Path, commands: Sequence[tuple[str, ...]], box: Box) -> Itera
         yield Case((*words, "--results", str(box.results)), _ENDS, names, {"constants": _IMPATIENT})
 
 
+def test_every_file_of_a_result_is_damaged(box: Box) -> None:
+    written = {path.name for path in box.results.rglob("*") if path.is_file()}
+    unknown = written - {Path(name).name for name in _FILES}
+    assert not unknown, f"add to _FILES what reads these: {', '.join(unknown)}"
+
+
 @pytest.mark.parametrize("name", _FILES)
 def test_a_damaged_result_is_told(name: str, box: Box, forked: Forked) -> None:
     path, told = box.at / name, []
@@ -447,6 +477,104 @@ def test_a_damaged_result_is_told(name: str, box: Box, forked: Forked) -> None:
             told += judged(list(_damaged(path, _FILES[name], box)), box, forked, f"{name}, {kind}: ")
     box.accept()
     _fail_with(told)
+
+
+# Other files that commands read, below the box.
+_OTHERS = {
+    "in/perf.data": (("callgraph", "{in}/perf.data"), ("locks", "{in}/perf.data")),
+    "in/names.toml": (("callgraph", "{in}/perf.data", "--names", "{in}/names.toml"),),
+    "in/tree.tar": (("topology", "--root", "{in}/tree.tar"),),
+    "in/state.json": (("state", "diff", "{in}/state.json", "none"),),
+    "in/profile.toml": (("state", "show", "--profile", "{in}/profile.toml"),),
+    "home/numabench/profiles/own.toml": (("state", "profiles"), ("state", "diff", "own", "none")),
+    f"cache/numabench/kernels/{KERNEL}/kernel.json": (("lab", "kernel", "list"),),
+    "reproduced/reproduce.json": (("reproduce", "rmap-lock", "--resume", "{at}/reproduced"),),
+}
+
+
+@pytest.mark.parametrize("name", _OTHERS)
+def test_another_damaged_file_is_told(name: str, box: Box, forked: Forked) -> None:
+    path = box.at / name
+    _judge_damaged(path, [tuple(word.format(**box.places) for word in words) for words in _OTHERS[name]], box, forked)
+
+
+def test_a_damaged_journal_is_told(box: Box, forked: Forked) -> None:
+    """What a killed run has left altered is not to be had from it any more; what can be read of it is told."""
+    with bad_box.left_by_a_killed_run(box) as journal:
+        words = [("state", "restore", "--dry-run"), ("state", "show"), ("list", *BASES["list"].words("", box))]
+        ended = forked.run(*words[0], cwd=box.cwd, env=box.env)
+        assert "would set ksm.run: 0 -> 1" in ended.stdout
+        _judge_damaged(journal, words, box, forked)
+    box.accept()
+
+
+def _judge_damaged(path: Path, every: Sequence[tuple[str, ...]], box: Box, forked: Forked) -> None:
+    told, names = [], (path.name, path.stem, path.parent.name)
+    box.accept()
+    told += judged([Case(words, (0, EXIT_CANNOT_RUN)) for words in every], box, forked, "with nothing damaged: ")
+    for kind, do in damage.KINDS.items():
+        with damage.kept(path):
+            do(path)
+            box.accept()
+            # Without its last newline a file is whole.
+            ends = (0, EXIT_FAILED, EXIT_USAGE, *([EXIT_CANNOT_RUN] if kind == "cut by its last byte" else []))
+            cases = [Case(words, ends, names, {"constants": _IMPATIENT}) for words in every]
+            told += judged(cases, box, forked, f"{path.name}, {kind}: ")
+    box.accept()
+    _fail_with(told)
+
+
+@pytest.mark.parametrize("command", ["callgraph", "locks"])
+def test_a_recording_that_is_cut_or_changed_anywhere_is_told(command: str, box: Box, forked: Forked) -> None:
+    """At places that a generator with a fixed start has chosen."""
+    path, told, chosen = box.inputs / "perf.data", [], random.Random(1)  # noqa: S311
+    whole = bad_box.unpacked("cpu-clock.data" if command == "callgraph" else "lock.data")
+    with damage.kept(path):
+        for turn in range(60):
+            place = chosen.randrange(len(whole)) if turn % 3 else chosen.randrange(2000)
+            changed = bytes([whole[place] ^ 1 << chosen.randrange(8)])
+            path.write_bytes(whole[:place] if turn % 2 else whole[:place] + changed + whole[place + 1 :])
+            box.accept()
+            what = f"{place}, {'cut' if turn % 2 else changed}: "
+            told += judged([Case((command, str(path)), _ENDS, (path.name,))], box, forked, what)
+    box.accept()
+    _fail_with(told)
+
+
+@pytest.mark.parametrize("command", ["report", "list", "diff", "migration", "callgraph", "locks", "state diff"])
+def test_what_only_reads_does_so_where_nothing_can_be_written(command: str, box: Box, forked: Forked) -> None:
+    directories = [box.results, *(path for path in box.results.rglob("*") if path.is_dir())]
+    for path in directories:
+        path.chmod(0o555)
+    box.accept()
+    words = tuple(BASES[command].words(command, box))
+    told = judged([Case(words, (0,)), Case((*words, "--help"), (0,))], box, forked)
+    for path in directories:
+        path.chmod(0o755)
+    box.accept()
+    _fail_with(told)
+
+
+def test_a_sweep_in_a_directory_that_is_read_only_is_told(box: Box, forked: Forked) -> None:
+    sweep = box.results / SWEEP
+    for path in (sweep, sweep / "units"):
+        path.chmod(0o555)
+    box.accept()
+    words = ("sweep", "--resume", SWEEP, "--results", str(box.results), "--json")
+    told = judged([Case(words, (0, EXIT_FAILED), (SWEEP,))], box, forked)
+    for path in (sweep, sweep / "units"):
+        path.chmod(0o755)
+    box.accept()
+    _fail_with(told)
+
+
+def test_a_kernel_that_does_not_fit_on_the_disk_leaves_nothing(box: Box, forked: Forked) -> None:
+    """A limit on the size of files stands for the disk, of which apart from the lock nothing is used afterwards."""
+    words = ("lab", "kernel", "add", str(box.inputs / "image"))
+    ended = forked.run(*words, cwd=box.cwd, env=box.env, file_bytes=64)
+    lock = str(box.at / "cache/numabench/kernels/.lock")
+    assert (ended.status, box.changes()) == (EXIT_FAILED, [lock]), ended.stderr
+    assert not _OF_PYTHON.search(ended.stderr)
 
 
 @pytest.mark.parametrize("name", [f"results/{RUN}/run.json", f"results/{SWEEP}/sweep.json"])
