@@ -381,9 +381,21 @@ def test_a_word_that_nobody_knows_is_refused(command: str, box: Box, forked: For
     judge([Case((*base[:at], word, *base[at:]), (EXIT_USAGE,), told) for word in _STRAY], box, forked)
 
 
-def test_a_command_that_nobody_knows_is_refused(box: Box, forked: Forked) -> None:
+@pytest.mark.parametrize("group", sorted({command.rpartition(" ")[0] for command in COMMANDS}))
+def test_a_command_that_nobody_knows_is_refused(group: str, box: Box, forked: Forked) -> None:
     words = [word for word in bad_values.TEXTS if word and not word.startswith("-")]
-    judge([Case((word,), (EXIT_USAGE,), ("No such command",)) for word in words], box, forked)
+    every = [Case((*group.split(), word), (EXIT_USAGE,), ("No such command",)) for word in words]
+    judge(every + [Case((*group.split(), word), (EXIT_USAGE,), ("option",)) for word in _STRAY], box, forked)
+
+
+def test_a_bad_value_before_the_command_is_refused(box: Box, forked: Forked) -> None:
+    """The options of numabench itself take none."""
+    assert app.registered_callback is not None
+    options = list(parameters("", app.registered_callback.callback))
+    every = [(each.name, value) for each in options for value in ("1", *bad_values.FEW)]
+    assert every
+    judge([Case((f"{name}={value}", "list"), (EXIT_USAGE,), (name,)) for name, value in every], box, forked)
+    judge([Case(("--debug",), (EXIT_USAGE,)), Case(("--debug", "nosuch"), (EXIT_USAGE,), ("nosuch",))], box, forked)
 
 
 @pytest.mark.parametrize("each", [each for each in PARAMETERS if each.command == "run"], ids=lambda p: p.name)

@@ -57,6 +57,16 @@ def test_a_link_stays_a_link_and_the_mode_stays(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o640
 
 
+def test_a_file_in_a_directory_that_is_read_only_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"older")
+    tmp_path.chmod(0o555)
+    try:
+        named_file.write(tmp_path / "file", (b"new",))
+    finally:
+        tmp_path.chmod(0o755)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"new")]
+
+
 def test_a_new_file_has_the_mode_that_any_has(tmp_path: Path) -> None:
     named_file.write(tmp_path / "new", (b"x",))
     (tmp_path / "other").write_bytes(b"x")
