@@ -25,8 +25,9 @@ class _Heedless(io.TextIOWrapper):
     """Stderr that goes nowhere once it cannot be written: a run does not end for want of room in the log beside it."""
 
     def __init__(self, stream: TextIO) -> None:
-        raw = io.FileIO(stream.fileno(), "w", closefd=False)
-        super().__init__(io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=True)
+        super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
+        # When it goes, it closes the buffer.
+        self._stream = stream
 
     def write(self, text: str) -> int:
         try:

@@ -210,7 +210,7 @@ def test_a_failed_pass_is_a_failed_trial_and_the_run_goes_on(tmp_path: Path) -> 
     ("words", "told"),
     [
         (["--observe", "cpus"], "there is nothing to observe named 'cpus'"),
-        (["--observe", ""], "--observe names nothing"),
+        (["--observe", ","], "--observe names nothing"),
         (["--frequency", "99"], "pass --observe"),
         (["--observe-repeats", "2"], "pass --observe"),
     ],

@@ -126,7 +126,7 @@ def test_more_nodes_than_there_are_block_where_no_guest_can_run() -> None:
         (["--for", "numa02/mbind"], "take pingpong"),
         (["--for", "numa2"], "did you mean numa02?"),
         (["--for", "pingpong/mbnd"], "did you mean mbind?"),
-        (["--for", ""], "there is no workload ''"),
+        (["--for", "/"], "there is no workload ''"),
         (["--nodes", "0"], "ask for at least 1"),
         (["--nodes", "x"], "x"),
     ],
