@@ -12,6 +12,7 @@ from numabench.cli import (
     diff,
     doctor,
     drivers,
+    index,
     lab,
     list_runs,
     locks,
@@ -45,6 +46,7 @@ app.command("reproduce", no_args_is_help=True)(reproduce.reproduce)
 app.command("migration", no_args_is_help=True)(migration.migration)
 app.command("callgraph", no_args_is_help=True)(callgraph.callgraph)
 app.command("locks", no_args_is_help=True)(locks.locks)
+app.command("index", no_args_is_help=True)(index.index)
 app.command("list")(list_runs.list_runs)
 app.command("doctor")(doctor.doctor)
 app.command("workloads")(workloads.workloads)

@@ -75,6 +75,12 @@ def unreached(run: Run) -> dict[Key, tuple[int, int]]:
     return {key: (missed, of) for key, missed, of in counted if missed}
 
 
+def total_of(name: str) -> str:
+    """The figure that one is a part of by its name, empty where it is none."""
+    whole, dot, _ = name.partition(".")
+    return whole if dot and whole in _TOTALS else ""
+
+
 def aligned(runs: Sequence[Values]) -> tuple[dict[Key, tuple[float, ...]], ...]:
     """The figures of several runs, with what is counted by name at zero where only others saw that name."""
     names = [key for each in runs for key in each]

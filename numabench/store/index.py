@@ -1,0 +1,390 @@
+"""A lab's index: every figure of every night in SQLite, derived from the published directories, made anew at will.
+
+A published directory never changes, so a boot that is in the index is never read again. Each night is one transaction:
+who is killed leaves the index as it was before that night or after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from numabench.errors import ResultError
+from numabench.fields import parse
+from numabench.store import index_tables as tables
+from numabench.store.index_tables import INDEX_FILE, BootRow, CellRow, DamagedIndex, Layout, Measured, MetricRow
+from numabench.store.reading import check_version
+from numabench.store.trials import read_bytes
+from numabench.store.writing import fsync_directory, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    # By night: the median of each boot.
+    Levels = tuple[tuple[str, tuple[float, ...]], ...]
+    _Figures = tuple[str, int, int, bytes]
+
+__all__ = [
+    "INDEX_FILE",
+    "VALUE_COLUMNS",
+    "CellRow",
+    "Counts",
+    "Index",
+    "Measured",
+    "MetricRow",
+    "night_names",
+    "open_index",
+    "update",
+]
+
+NIGHTS, NIGHT_FILE, CELL_FILE = "nights", "night.json", "cell.json"
+_NIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?")
+_BOOT = re.compile(r"boot-(\d+)")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an update added; `unreadable` are the boots that could not be read, with the reason: it tries them again."""
+
+    nights: int = 0
+    boots: int = 0
+    runs: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run of a cell in a night; `path` is its directory."""
+
+    run_id: str
+    path: Path
+    boot: int
+    attempt: int
+    boot_id: str
+    created_utc: str
+    release: str
+    workload: str
+
+
+VALUE_COLUMNS = (
+    *("run_id", "attempt", "boot_id", "machine", "kernel", "workload"),
+    *("metric", "unit", "iteration", "value", "night", "cell"),
+)
+
+
+def night_names(lab: Path) -> tuple[str, ...]:
+    """The nights of a lab, oldest first. Raises `ResultError` where there is no lab."""
+    if not (lab / NIGHTS).is_dir():
+        raise ResultError(f"{lab} is not a lab: it has no directory {NIGHTS}", "name the lab's directory")
+    names = (path.name for path in tables.scanned(lab / NIGHTS) if _NIGHT.fullmatch(path.name))
+    return tuple(sorted((name for name in names if (lab / NIGHTS / name / NIGHT_FILE).is_file()), key=_order))
+
+
+def _order(night: str) -> tuple[str, int]:
+    """What sorts nights by time: the second night of a date comes after the first, the tenth after the ninth."""
+    date, _, number = night.partition(".")
+    return date, int(number or 1)
+
+
+def update(lab: Path, metrics_of: Callable[[Path], Measured], *, anew: bool = False) -> Counts:
+    """Bring a lab's index up to what is published, making it where there is none; `anew` makes all of it anew.
+
+    `metrics_of` reads a run's directory. An index that is damaged or of another version is made anew, too. Raises
+    `ResultError` where the index cannot be written, or the lab not be read; a boot that cannot be read is counted and
+    left out.
+    """
+    names = night_names(lab)
+    path = lab / INDEX_FILE
+    try:
+        with _opened(path) as connection:
+            if not anew:
+                # In its place at once: one that is cut off is gone on with, and two who begin at once make one.
+                tables.make(connection)
+                if tables.is_current(connection):
+                    return _add(connection, lab, names, metrics_of)
+    except DamagedIndex:
+        pass
+    return _rebuild(lab, names, metrics_of)
+
+
+def _rebuild(lab: Path, names: tuple[str, ...], metrics_of: Callable[[Path], Measured]) -> Counts:
+    """Make an index beside the old one, and put it in its place when it is whole."""
+    partial = lab / f".tmp-{os.getpid()}-{INDEX_FILE}"
+    try:
+        for old in lab.glob(f".tmp-*-{INDEX_FILE}*"):
+            if not _is_alive(old.name.split("-")[1]):
+                old.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+        with _opened(partial) as connection:
+            # Nobody else sees it, and one that is cut off is not gone on with.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            tables.make(connection)
+            counts = _add(connection, lab, names, metrics_of)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        (lab / f"{INDEX_FILE}-journal").unlink(missing_ok=True)
+        partial.replace(lab / INDEX_FILE)
+        fsync_directory(lab)
+    except OSError as error:
+        refuse(lab / INDEX_FILE, error)
+    finally:
+        partial.unlink(missing_ok=True)
+    return counts
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connection]:
+    connection = tables.connect(path, read_only=read_only)
+    try:
+        yield connection
+    except sqlite3.Error as error:
+        raise tables.broken(path, error) from error
+    finally:
+        connection.close()
+
+
+def _add(
+    connection: sqlite3.Connection, lab: Path, names: tuple[str, ...], metrics_of: Callable[[Path], Measured]
+) -> Counts:
+    nights = boots = runs = 0
+    unreadable: list[str] = []
+    for name in names:
+        known = _known(connection, name)
+        new = [row for row in _published(lab / NIGHTS / name) if row[:2] not in known]
+        if not new and _has_night(connection, name):
+            continue
+        try:
+            began_utc, cells = _night(lab / NIGHTS / name)
+        except ResultError as error:
+            unreadable.append(error.message)
+            continue
+        rows = list(_read(lab, new, {cell.name for cell in cells}, metrics_of, unreadable))
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Somebody else may have added them meanwhile.
+            known = _known(connection, name)
+            rows = [row for row in rows if (row.cell, row.boot) not in known]
+            writer = tables.NightWriter(connection)
+            runs += writer.boots(writer.night(name, began_utc, cells), rows)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        nights += bool(rows)
+        boots += len(rows)
+    return Counts(nights, boots, runs, tuple(unreadable))
+
+
+def _has_night(connection: sqlite3.Connection, night: str) -> bool:
+    return connection.execute("SELECT 1 FROM nights WHERE name = ?", (night,)).fetchone() is not None
+
+
+def _known(connection: sqlite3.Connection, night: str) -> set[tuple[str, int]]:
+    """The boots of a night that are in the index."""
+    return set(
+        connection.execute(
+            "SELECT cells.name, boot FROM boots JOIN nights ON nights.id = night JOIN cells ON cells.id = cell"
+            " WHERE nights.name = ?",
+            (night,),
+        )
+    )
+
+
+def _night(path: Path) -> tuple[str, list[CellRow]]:
+    """When a night began, and its cells."""
+    fields = parse(path / NIGHT_FILE, read_bytes(path / NIGHT_FILE))
+    check_version(fields)
+    cells = fields.object("cells")
+    return fields.text("began_utc", ""), [tables.cell_row(name, cells.object(name)) for name in cells.fields]
+
+
+def _published(night: Path) -> Iterator[tuple[str, int, Path]]:
+    for cell in tables.scanned(night / "cells"):
+        for path in tables.scanned(cell):
+            match = _BOOT.fullmatch(path.name)
+            if match:
+                yield cell.name, int(match[1]), path
+
+
+def _read(
+    lab: Path,
+    boots: list[tuple[str, int, Path]],
+    cells: Collection[str],
+    metrics_of: Callable[[Path], Measured],
+    unreadable: list[str],
+) -> Iterator[BootRow]:
+    for cell, boot, path in boots:
+        if cell not in cells:
+            unreadable.append(f"{path}: its night has no such cell")
+            continue
+        try:
+            record = parse(path / CELL_FILE, read_bytes(path / CELL_FILE))
+            runs = tuple((str(run.relative_to(lab)), metrics_of(run)) for run in tables.scanned(path / "runs"))
+            yield BootRow(cell, boot, record.count("attempt", 0), runs)
+        except ResultError as error:
+            unreadable.append(error.message)
+
+
+def open_index(lab: Path) -> Index:
+    """Open a lab's index for reading; it is a context manager. Raises `ResultError` where there is none to be read."""
+    path = lab / INDEX_FILE
+    if not path.exists():
+        raise ResultError(f"{lab} has no index", f"make it: numabench index {lab}")
+    connection = tables.connect(path, read_only=True)
+    try:
+        is_current = tables.is_current(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise tables.broken(path, error) from error
+    if not is_current:
+        connection.close()
+        raise ResultError(f"{path} is of another version of numabench", f"make it anew: numabench index {lab}")
+    return Index(lab, connection)
+
+
+class Index:
+    """A lab's index, open for reading."""
+
+    def __init__(self, lab: Path, connection: sqlite3.Connection) -> None:
+        self.lab = lab
+        self._connection = connection
+        self._layouts: dict[int, Layout] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise tables.broken(self.lab / INDEX_FILE, error) from error
+
+    def nights(self) -> tuple[str, ...]:
+        """The nights, oldest first."""
+        return tuple(sorted((name for (name,) in self._rows("SELECT name FROM nights")), key=_order))
+
+    def cells(self) -> tuple[CellRow, ...]:
+        """All cells of all nights, by name."""
+        rows = self._rows("SELECT name, experiment, machine, kernel, words, twin_of FROM cells ORDER BY name")
+        return tuple(
+            CellRow(name, experiment, machine, kernel, tuple(json.loads(words)), twin_of)
+            for name, experiment, machine, kernel, words, twin_of in rows
+        )
+
+    def metrics(self, cell: str) -> tuple[MetricRow, ...]:
+        """The figures that a cell has had in some night, by name."""
+        used = {
+            number
+            for (layout,) in self._rows(
+                "SELECT DISTINCT layout FROM figures WHERE cell = (SELECT id FROM cells WHERE name = ?)", cell
+            )
+            for number in self._layout(layout).places
+        }
+        return tuple(row for number, row in self._metrics().items() if number in used)
+
+    def _metrics(self) -> dict[int, MetricRow]:
+        """All figures by their number, in the order of their names."""
+        rows = self._rows(
+            "SELECT id, name, label, unit, better, is_time, step, relative_step, total FROM metrics ORDER BY name"
+        )
+        return {
+            number: MetricRow(name, label, unit, better, bool(is_time), step, relative_step, total)
+            for number, name, label, unit, better, is_time, step, relative_step, total in rows
+        }
+
+    def _layout(self, number: int) -> Layout:
+        if number not in self._layouts:
+            ((text,),) = self._rows("SELECT metrics FROM layouts WHERE id = ?", number)
+            self._layouts[number] = Layout.parse(text)
+        return self._layouts[number]
+
+    def runs(self, cell: str, night: str) -> tuple[RunRow, ...]:
+        """The runs of a cell in a night, by boot."""
+        rows = self._rows(
+            "SELECT runs.name, path, boots.boot, attempt, boot_id, created_utc, release, workload FROM runs"
+            " JOIN boots ON boots.id = runs.boot WHERE cell = (SELECT id FROM cells WHERE name = ?)"
+            " AND night = (SELECT id FROM nights WHERE name = ?) ORDER BY boots.boot, runs.name",
+            cell,
+            night,
+        )
+        return tuple(RunRow(row[0], self.lab / row[1], *row[2:]) for row in rows)
+
+    def series(self, cell: str, metric: str) -> Levels:
+        """A cell's figure by night, oldest first: the medians of each boot's values, boots in order.
+
+        A part of a total that a run did not see is 0 in it.
+        """
+        numbers = {row.name: number for number, row in self._metrics().items()}
+        if metric not in numbers:
+            return ()
+        row = self._metrics()[numbers[metric]]
+        return self._series(self._figures(cell), numbers[metric], numbers.get(row.total))
+
+    def every_series(self, cell: str) -> Iterator[tuple[MetricRow, Levels]]:
+        """All of a cell's figures as `series` gives each, by name; the cell is read once."""
+        metrics = self._metrics()
+        numbers = {row.name: number for number, row in metrics.items()}
+        figures = self._figures(cell)
+        used = {number for figure in figures for number in self._layout(figure[2]).places}
+        for number, row in metrics.items():
+            if number in used:
+                yield row, self._series(figures, number, numbers.get(row.total))
+
+    def _figures(self, cell: str) -> list[_Figures]:
+        """Night, boot, layout and values of each of a cell's runs."""
+        return self._rows(
+            "SELECT nights.name, boots.boot, layout, iterations FROM figures JOIN runs ON runs.id = figures.run"
+            " JOIN boots ON boots.id = runs.boot JOIN nights ON nights.id = boots.night"
+            " WHERE figures.cell = (SELECT id FROM cells WHERE name = ?)",
+            cell,
+        )
+
+    def _series(self, figures: Sequence[_Figures], metric: int, total: int | None) -> Levels:
+        by_night: dict[str, dict[int, list[float]]] = {}
+        for night, boot, layout, blob in figures:
+            values = self._layout(layout).values(blob, metric, total)
+            if values is not None:
+                by_night.setdefault(night, {}).setdefault(boot, []).extend(values)
+        return tuple(
+            (night, tuple(statistics.median(boots[boot]) for boot in sorted(boots)))
+            for night, boots in sorted(by_night.items(), key=lambda item: _order(item[0]))
+        )
+
+    def values(self, night: str) -> Iterator[tuple[str | int | float, ...]]:
+        """Every value of every trial in a night, a row each: `VALUE_COLUMNS`."""
+        metrics = self._metrics()
+        rows = self._connection.execute(
+            "SELECT runs.name, attempt, boot_id, machine, kernel, workload, cells.name, layout, iterations"
+            " FROM figures JOIN runs ON runs.id = figures.run JOIN boots ON boots.id = runs.boot"
+            " JOIN nights ON nights.id = boots.night JOIN cells ON cells.id = figures.cell WHERE nights.name = ?",
+            (night,),
+        )
+        for run_id, attempt, boot_id, machine, kernel, workload, cell, number, blob in rows:
+            layout = self._layout(number)
+            run = (run_id, attempt, boot_id, machine, kernel, workload)
+            for metric in layout.places:
+                own = metrics[metric]
+                for iteration, value in enumerate(layout.values(blob, metric, None) or ()):
+                    yield (*run, own.name, own.unit, iteration, value, night, cell)

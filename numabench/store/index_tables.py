@@ -1,0 +1,265 @@
+"""The tables of a lab's index, and the rows that go into them. All of it is derived from the published directories.
+
+A run's figures are one row: all values behind each other, doubles of this machine's kind, in the order of a layout. A
+layout says of which figures how many there are; runs of one cell hardly ever have more than a few.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import sqlite3
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from numabench.errors import ResultError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numabench.fields import Fields
+
+INDEX_FILE = "index.sqlite"
+# Another version's index is not read but made anew. 1: the first.
+VERSION = 1
+_TABLES = """
+CREATE TABLE nights (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, began_utc TEXT NOT NULL);
+CREATE TABLE cells (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, experiment TEXT NOT NULL, machine TEXT NOT NULL,
+    kernel TEXT NOT NULL, words TEXT NOT NULL, twin_of TEXT NOT NULL);
+CREATE TABLE metrics (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, label TEXT NOT NULL, unit TEXT NOT NULL, better TEXT NOT NULL,
+    is_time INTEGER NOT NULL, step REAL NOT NULL, relative_step REAL NOT NULL, total TEXT NOT NULL);
+CREATE TABLE boots (
+    id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES nights, cell INTEGER NOT NULL REFERENCES cells,
+    boot INTEGER NOT NULL, attempt INTEGER NOT NULL, UNIQUE (night, cell, boot));
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boots, name TEXT NOT NULL, path TEXT NOT NULL,
+    created_utc TEXT NOT NULL, boot_id TEXT NOT NULL, release TEXT NOT NULL, workload TEXT NOT NULL);
+CREATE INDEX runs_of_boot ON runs (boot);
+CREATE TABLE layouts (id INTEGER PRIMARY KEY, metrics TEXT NOT NULL UNIQUE);
+CREATE TABLE figures (
+    cell INTEGER NOT NULL, run INTEGER NOT NULL, layout INTEGER NOT NULL, iterations BLOB NOT NULL,
+    PRIMARY KEY (cell, run)) WITHOUT ROWID;
+"""
+_CACHE_KIB = 128 * 1024
+# A reader lets go within milliseconds, a writer after a night; then somebody hangs.
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A figure. `name` is `placement/name`, `better` is `higher`, `lower` or `neither`.
+
+    The rest is what `comparison.change.Metric` says of it; where the figure `total` is known and this one is absent,
+    it is 0.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: str
+    is_time: bool
+    step: float
+    relative_step: float
+    total: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the index keeps of a run: `figures` with the value of each in each trial."""
+
+    run_id: str
+    created_utc: str
+    boot_id: str
+    release: str
+    workload: str
+    figures: tuple[tuple[MetricRow, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """A cell as its night has it; `words` are those of `numabench run`, `twin_of` the cell that it measures again."""
+
+    name: str
+    experiment: str
+    machine: str
+    kernel: str
+    words: tuple[str, ...]
+    twin_of: str = ""
+
+    @property
+    def is_aa(self) -> bool:
+        """Whether it is there to show its machine's own noise."""
+        return bool(self.twin_of)
+
+
+@dataclass(frozen=True)
+class BootRow:
+    """A published boot of a cell, and its runs with where they are below the lab."""
+
+    cell: str
+    boot: int
+    attempt: int
+    runs: tuple[tuple[str, Measured], ...]
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open an index. Raises `ResultError` where SQLite cannot."""
+    try:
+        # Also a reader puts back what a killed writer left half done, where it may write the file.
+        uri = f"{path.absolute().as_uri()}?mode={'rw' if read_only else 'rwc'}"
+        connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S, isolation_level=None)
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA query_only = {int(read_only)}")
+    except sqlite3.Error as error:
+        raise broken(path, error) from error
+    return connection
+
+
+class DamagedIndex(ResultError):
+    """An index that does not hold what SQLite wrote."""
+
+
+def broken(path: Path, error: sqlite3.Error) -> ResultError:
+    """What is said of an index that SQLite cannot read or write."""
+    # Locked, full, not to be written: these are errors of a kind of their own.
+    kind = DamagedIndex if type(error) is sqlite3.DatabaseError else ResultError
+    return kind(f"cannot use the index {path}: {error}", "make it anew: numabench index LAB --rebuild")
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether an index has the tables of this version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == VERSION)
+
+
+def make(connection: sqlite3.Connection) -> None:
+    """Make the tables in a new index, all or none; one that has tables stays as it is."""
+    if is_current(connection):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def cell_row(name: str, row: Fields) -> CellRow:
+    """A cell of a night.json."""
+    return CellRow(
+        name,
+        row.text("experiment", ""),
+        row.text("machine"),
+        row.text("kernel"),
+        tuple(row.texts("words")),
+        row.text("twin_of", ""),
+    )
+
+
+class NightWriter:
+    """Writes what a night has published, within the caller's transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._metrics: dict[str, int] = dict(connection.execute("SELECT name, id FROM metrics"))
+        self._cells: dict[str, int] = dict(connection.execute("SELECT name, id FROM cells"))
+        self._layouts: dict[str, int] = dict(connection.execute("SELECT metrics, id FROM layouts"))
+        self._next_run = (connection.execute("SELECT max(id) FROM runs").fetchone()[0] or 0) + 1
+
+    def night(self, name: str, began_utc: str, cells: Iterable[CellRow]) -> int:
+        """The night's number, made where it is new."""
+        self._connection.execute("INSERT OR IGNORE INTO nights (name, began_utc) VALUES (?, ?)", (name, began_utc))
+        for cell in cells:
+            if cell.name not in self._cells:
+                row = (cell.name, cell.experiment, cell.machine, cell.kernel, json.dumps(cell.words), cell.twin_of)
+                self._cells[cell.name] = self._insert(
+                    "INSERT INTO cells (name, experiment, machine, kernel, words, twin_of) VALUES (?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+        ((night,),) = self._connection.execute("SELECT id FROM nights WHERE name = ?", (name,))
+        return int(night)
+
+    def boots(self, night: int, rows: Iterable[BootRow]) -> int:
+        """Add boots with their runs and figures; how many runs these were. They are of cells that the night has."""
+        runs: list[tuple[object, ...]] = []
+        figures: list[tuple[int, int, int, bytes]] = []
+        for row in rows:
+            cell = self._cells[row.cell]
+            boot = self._insert(
+                "INSERT INTO boots (night, cell, boot, attempt) VALUES (?, ?, ?, ?)",
+                (night, cell, row.boot, row.attempt),
+            )
+            for path, run in row.runs:
+                number = self._next_run
+                self._next_run += 1
+                runs.append((number, boot, run.run_id, path, run.created_utc, run.boot_id, run.release, run.workload))
+                values = array("d", itertools.chain.from_iterable(values for _, values in run.figures))
+                figures.append((cell, number, self._layout(run), values.tobytes()))
+        self._connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", runs)
+        # In the order of the table's key, each of its pages is touched once a night.
+        figures.sort(key=lambda figure: figure[:2])
+        self._connection.executemany("INSERT INTO figures VALUES (?, ?, ?, ?)", figures)
+        return len(runs)
+
+    def _layout(self, run: Measured) -> int:
+        text = json.dumps([(self._metric(metric), len(values)) for metric, values in run.figures])
+        number = self._layouts.get(text)
+        if number is None:
+            number = self._layouts[text] = self._insert("INSERT INTO layouts (metrics) VALUES (?)", (text,))
+        return number
+
+    def _metric(self, metric: MetricRow) -> int:
+        number = self._metrics.get(metric.name)
+        if number is None:
+            number = self._metrics[metric.name] = self._insert(
+                "INSERT INTO metrics (name, label, unit, better, is_time, step, relative_step, total)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                dataclasses.astuple(metric),
+            )
+        return number
+
+    def _insert(self, statement: str, row: tuple[object, ...]) -> int:
+        added = self._connection.execute(statement, row).lastrowid
+        assert added is not None
+        return added
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where in a run's values each figure is: its first and how many, by the figure's number."""
+
+    places: dict[int, tuple[int, int]]
+
+    @classmethod
+    def parse(cls, text: str) -> Layout:
+        """A layout as the table has it."""
+        places, begin = {}, 0
+        for metric, count in json.loads(text):
+            places[metric] = (begin, count)
+            begin += count
+        return cls(places)
+
+    def values(self, blob: bytes, metric: int, total: int | None) -> list[float] | None:
+        """A figure's values; as many zeros as `total` has where only that one is there, and None where neither is."""
+        place = self.places.get(metric)
+        if place is not None:
+            return [*memoryview(blob).cast("d")[place[0] : place[0] + place[1]]]
+        return None if total not in self.places else [0.0] * self.places[total][1]
+
+
+def scanned(directory: Path) -> Iterator[Path]:
+    """The directories in a directory by name, but for what is not whole; none where there is no directory."""
+    try:
+        names = sorted(entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ResultError(f"cannot list {directory}: {error.strerror}", "see who may read it") from error
+    for name in names:
+        if (directory / name).is_dir():
+            yield directory / name
