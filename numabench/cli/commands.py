@@ -17,6 +17,7 @@ from numabench.cli import (
     list_runs,
     locks,
     migration,
+    nightly,
     report,
     reproduce,
     run,
@@ -52,6 +53,7 @@ app.command("doctor")(doctor.doctor)
 app.command("workloads")(workloads.workloads)
 app.command("drivers")(drivers.drivers)
 app.command("topology")(topology.topology)
+app.add_typer(nightly.app, name="nightly")
 app.add_typer(lab.app, name="lab")
 app.add_typer(state.app, name="state")
 

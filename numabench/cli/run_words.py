@@ -1,4 +1,4 @@
-"""What the words of a `numabench run` ask for, where another command gives them: a sweep, a reproduction."""
+"""What the words of a `numabench run` ask for, where another command gives them: a sweep, a reproduction, a lab."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numabench.experiment.plan import Request
+    from numabench.fleet.experiment import RunWords
 
 
 @functools.cache
@@ -33,7 +34,20 @@ def request(argv: Sequence[str]) -> Request:
         context = run_command().make_context("numabench run", list(argv[1:]))
     except typer.BadParameter as error:
         raise _cannot_be(error, argv) from None
-    return request_from(context.params, argv=("numabench", *argv))
+    return request_from(context.params, argv=("numabench", *argv), foreign="--" in argv)
+
+
+def run_words() -> RunWords:
+    """The command line of `numabench run`, for plans that are made of its words."""
+    from numabench.fleet.experiment import RunWords
+
+    flags = {
+        name.removeprefix("--"): bool(option.is_flag)
+        for option in run_command().params
+        for name in option.opts
+        if name.startswith("--")
+    }
+    return RunWords(flags, request)
 
 
 def _cannot_be(error: typer.BadParameter, argv: Sequence[str]) -> UsageError:

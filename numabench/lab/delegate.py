@@ -32,7 +32,8 @@ def relay(stream: str, data: bytes) -> None:
     out.buffer.flush()
 
 
-def _relay_stderr(stream: str, data: bytes) -> None:
+def relay_stderr(stream: str, data: bytes) -> None:
+    """Pass on what a guest says on stderr, and nothing else."""
     if stream == "stderr":
         relay(stream, data)
 
@@ -71,7 +72,7 @@ def run_in_guest(
     silence_s: float,
     memory_per_node_bytes: int | None = None,
     cpus_per_node: int = 1,
-    on_output: Listener = _relay_stderr,
+    on_output: Listener = relay_stderr,
 ) -> int:
     """Run `numabench` with these arguments in a guest with at least so many nodes; its exit status.
 
@@ -86,7 +87,7 @@ def run_in_guest(
     chosen = choose_kernel(kernel)
     shape = shape_for(nodes, memory_per_node_bytes=memory_per_node_bytes, cpus_per_node=cpus_per_node)
     accel = choose_accel(chosen)
-    _compile_bytecode()
+    compile_bytecode()
     say(f"starting a guest: kernel {chosen.wish}, topology {shape.name}, {accel.value}")
     with Guest.boot(chosen, shape, accel, writable=(results_dir,)) as guest:
         return guest.run(
@@ -95,19 +96,19 @@ def run_in_guest(
             timeout_s=timeout_s,
             silence_s=silence_s,
             shown=shown,
-            env=guest_environment() | _python_environment(),
+            env=guest_environment() | python_environment(),
             on_output=on_output,
         ).exit_status
 
 
-def _compile_bytecode() -> None:
+def compile_bytecode() -> None:
     """Have our modules compiled here: a guest is 20 times slower at it, and cannot keep the result."""
     import compileall
 
     compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
 
 
-def _python_environment() -> dict[str, str]:
+def python_environment() -> dict[str, str]:
     """The same modules in the guest as here, also in a checkout that is not installed."""
     package = str(Path(__file__).resolve().parents[2])
     return {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": package}

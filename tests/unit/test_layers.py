@@ -15,6 +15,7 @@ PACKAGE = Path(numabench.__file__).parent
 # From the top down; those in one row may not import each other.
 LAYERS = (
     ("cli",),
+    ("fleet",),
     ("lab",),
     ("report", "frames"),
     ("comparison",),
@@ -71,6 +72,7 @@ NOT_FOR_HELP = (
     "numabench.workload",
     "numabench.drivers",
     "numabench.lab",
+    "numabench.fleet",
 )
 
 

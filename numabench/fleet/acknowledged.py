@@ -1,0 +1,98 @@
+"""acknowledged.toml: changes that somebody has explained, so that they alarm no more. People may edit it.
+
+[[change]]
+cell = "pingpong-batch-8.v612.box.1a2b3c4d"
+metric = "default/mb_per_s"                     # "*" is every figure of the cell
+night = "2026-11-25"
+reason = "the pool was halved on purpose"
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING
+
+from numabench.analysis.history.night import ANY_METRIC, Known
+from numabench.errors import ResultError, UsageError
+from numabench.store.index import open_index
+from numabench.store.writing import fsync_directory, refuse, write_durably
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ACKNOWLEDGED_FILE = "acknowledged.toml"
+_KEYS = ("cell", "metric", "night", "reason")
+
+
+def read(lab: Path) -> tuple[Known, ...]:
+    """The known changes of a lab; none where it has no such file. Raises `ResultError`, naming the entry."""
+    path = lab / ACKNOWLEDGED_FILE
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("change", [])
+    except FileNotFoundError:
+        return ()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path}: {error}", "correct it, or take it away") from error
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ResultError(f"{path}: 'change' is not a list of tables", "begin each entry with [[change]]")
+    return tuple(_known(path, number, entry) for number, entry in enumerate(entries, 1))
+
+
+def _known(path: Path, number: int, entry: dict[str, object]) -> Known:
+    for key in (*_KEYS, *entry):
+        if key not in _KEYS:
+            raise ResultError(f"{path}: change {number} has an unknown key '{key}'", f"it takes {', '.join(_KEYS)}")
+        value = entry.get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise ResultError(f"{path}: change {number}: '{key}' is not a text", f"it takes {', '.join(_KEYS)}")
+    return Known(*(str(entry[key]) for key in _KEYS))
+
+
+def add(lab: Path, known: Known) -> None:
+    """Add a known change to a lab's file, which is whole at any moment.
+
+    Raises `UsageError` for a cell, figure or night that the lab does not have, `ResultError` where there is no index,
+    or the file cannot be read or written.
+    """
+    _check(lab, known)
+    old = read(lab)
+    if known in old:
+        return
+    path = lab / ACKNOWLEDGED_FILE
+    partial = path.with_name(f".tmp-{path.name}")
+    values = zip(_KEYS, (known.cell, known.metric, known.night, known.reason), strict=True)
+    entry = "".join(["[[change]]\n", *(f"{key} = {_text(value)}\n" for key, value in values)])
+    try:
+        before = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n" if path.exists() else ""
+        write_durably(partial, (before + entry).encode())
+        partial.replace(path)
+        fsync_directory(lab)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        refuse(path, error)
+
+
+def _text(value: str) -> str:
+    """A basic string of TOML: JSON's, but for one sign."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _check(lab: Path, known: Known) -> None:
+    if not known.reason.strip():
+        raise UsageError("a change is acknowledged with a reason", "--reason TEXT")
+    with open_index(lab) as index:
+        nights, cells = index.nights(), [cell.name for cell in index.cells()]
+        if known.night not in nights:
+            raise UsageError(f"the lab has no night {known.night!a}", f"it has {_some(nights[::-1])}")
+        if known.cell not in cells:
+            raise UsageError(f"the lab has no cell {known.cell!a}", f"it has {_some(cells)}")
+        metrics = [metric.name for metric in index.metrics(known.cell)]
+        if known.metric not in {*metrics, ANY_METRIC}:
+            raise UsageError(f"the cell has no figure {known.metric!a}", f"it has {_some(metrics)}, and '*' is all")
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none"

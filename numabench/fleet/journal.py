@@ -1,0 +1,88 @@
+"""What happened, one event a line behind its CRC-32, each on the disk before what it announces is relied on."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+from numabench.errors import ResultError
+from numabench.fields import Fields, parse
+from numabench.store.writing import fsync_directory, refuse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOURNAL_FILE = "journal.jsonl"
+
+
+class Journal:
+    """A journal that one process at a time writes; what a crash tore off its end is taken away when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, making it where it is not there. Raises `ResultError`."""
+        self.path = path
+        try:
+            is_new = not path.exists()
+            with path.open("ab") as file:
+                whole = _whole(path.read_bytes())
+                if file.tell() != whole:
+                    os.ftruncate(file.fileno(), whole)
+                    os.fsync(file.fileno())
+            if is_new:
+                fsync_directory(path.parent)
+        except OSError as error:
+            refuse(path, error)
+
+    def append(self, event: str, **values: object) -> None:
+        """Add an event, durably. Raises `ResultError`; nothing of the event is then left."""
+        text = json.dumps({"event": event, **values}, separators=(",", ":"), allow_nan=False)
+        line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                _write_whole(file.fileno(), line)
+        except OSError as error:
+            refuse(self.path, error)
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """Add a line durably, or nothing. Raises `OSError`."""
+    before = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        while line:
+            line = line[os.write(descriptor, line) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+def _whole(data: bytes) -> int:
+    """How many bytes of a journal's text are whole lines that hold what was written."""
+    at = 0
+    for line in data.splitlines(keepends=True):
+        crc, _, text = line.rstrip(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or crc != f"{zlib.crc32(text):08x}".encode():
+            break
+        at += len(line)
+    return at
+
+
+def read(path: Path) -> tuple[Fields, ...]:
+    """The events of a journal, up to the first that is not whole; none where there is no journal.
+
+    Raises `ResultError` where it cannot be read, or where its lines are whole and not what was written.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from error
+    return tuple(parse(path, line.partition(b" ")[2]) for line in data[: _whole(data)].splitlines())
+
+
+def events(path: Path, kind: str) -> tuple[Fields, ...]:
+    """Those of one kind."""
+    return tuple(event for event in read(path) if event.text("event") == kind)

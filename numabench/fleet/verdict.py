@@ -1,0 +1,191 @@
+"""verdict.json: what changed in a night, derived from the index and made anew at will."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from numabench.analysis.history import night as of_night
+from numabench.analysis.history.series import Series
+from numabench.analysis.history.types import Change, NightVerdict, Point, SeriesKey, SeriesVerdict
+from numabench.errors import UsageError
+from numabench.fields import Fields, parse
+from numabench.fleet import acknowledged
+from numabench.store.index import NIGHTS, open_index
+from numabench.store.reading import check_version
+from numabench.store.trials import read_bytes
+from numabench.store.writing import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numabench.analysis.history.types import Better, Direction, Outcome
+    from numabench.store.index import Index, MetricRow
+
+VERDICT_FILE = "verdict.json"
+# 1: the first.
+SCHEMA_VERSION = 1
+# A comparison of call graphs takes the runs of so many nights on either side.
+NIGHTS_AROUND = 3
+
+
+@dataclass(frozen=True)
+class Around:
+    """The runs on both sides of a change, for a comparison, and the command that runs its cell again."""
+
+    before: tuple[Path, ...]
+    after: tuple[Path, ...]
+    again: tuple[str, ...]
+
+
+def judge(lab: Path, night: str, cells: Mapping[str, Outcome]) -> NightVerdict:
+    """The verdict of a night from the lab's index, by what was known then and is acknowledged now.
+
+    `cells` says what became of each cell in it. Raises `UsageError` for a night that the index does not have,
+    `ResultError` where there is no index or acknowledged.toml cannot be read.
+    """
+    known = acknowledged.read(lab)
+    with open_index(lab) as index:
+        nights = up_to(index, night)
+        series = [one for cell in index.cells() for one in series_of(index, cell.name, nights)]
+    return of_night.judge(series, nights, cells, known)
+
+
+def up_to(index: Index, night: str) -> tuple[str, ...]:
+    """The nights up to one, which is the last of them. Raises `UsageError` where the index does not have it."""
+    nights = index.nights()
+    if night not in nights:
+        raise UsageError(f"the index has no night {night!a}", f"its last is {nights[-1] if nights else 'none'}")
+    return nights[: nights.index(night) + 1]
+
+
+def series_of(index: Index, cell: str, nights: tuple[str, ...]) -> Iterator[Series]:
+    """The figures of a cell in some nights, those that it has none of left out."""
+    wanted = frozenset(nights)
+    for metric, levels in index.every_series(cell):
+        points = tuple(
+            Point(night, statistics.median(boots), boots) for night, boots in levels if night in wanted and boots
+        )
+        if points:
+            yield _series(cell, metric, points)
+
+
+def _series(cell: str, metric: MetricRow, points: tuple[Point, ...]) -> Series:
+    return Series(
+        SeriesKey(cell, metric.name),
+        metric.label,
+        metric.unit,
+        cast("Better", metric.better),
+        points,
+        metric.step,
+        metric.relative_step,
+    )
+
+
+def smallest_visible(lab: Path, machine: str) -> dict[str, float]:
+    """What tonight can show on a machine, by figure and relative, from its own A/A cells; empty where it has none.
+
+    Raises `ResultError` where there is no index.
+    """
+    with open_index(lab) as index:
+        nights = index.nights()
+        cells = index.cells()
+        own = {cell.name for cell in cells if cell.machine == machine and cell.is_aa}
+        own |= {cell.twin_of for cell in cells if cell.name in own}
+        series = [one for cell in sorted(own) for one in series_of(index, cell, nights)]
+    if not series:
+        return {}
+    return of_night.smallest_by_figure(of_night.judge(series, nights, {}).series)
+
+
+def around(index: Index, key: SeriesKey, change: Change, *, nights: int = NIGHTS_AROUND) -> Around:
+    """The runs of the last nights before a change and of the first ones after it, as far as they have the cell.
+
+    `again` is the command of the newest of these, empty where its cell.json has none. Raises `ResultError` where that
+    cannot be read.
+    """
+    order = index.nights()
+    place = order.index(change.night)
+    by_night = [index.runs(key.cell, night) for night in order]
+    before = [runs for runs in by_night[:place] if runs][-nights:]
+    after = [runs for runs in by_night[place:] if runs][:nights]
+    newest = after[-1][-1].path.parents[1] / "cell.json"
+    return Around(
+        tuple(run.path for runs in before for run in runs),
+        tuple(run.path for runs in after for run in runs),
+        tuple(parse(newest, read_bytes(newest)).texts("again")),
+    )
+
+
+def write(lab: Path, verdict: NightVerdict) -> None:
+    """Write a night's verdict, in the place of an older one. Raises `ResultError`."""
+    plain = dataclasses.asdict(verdict)
+    replace(lab / NIGHTS / verdict.night / VERDICT_FILE, {"schema_version": SCHEMA_VERSION, **plain})
+
+
+def read(lab: Path, night: str) -> NightVerdict:
+    """Read a night's verdict. Raises `ResultError` where there is none, or it is damaged or of a newer numabench."""
+    path = lab / NIGHTS / night / VERDICT_FILE
+    fields = parse(path, read_bytes(path))
+    check_version(fields)
+    cells = fields.object("cells")
+    return NightVerdict(
+        night=fields.text("night"),
+        series=tuple(_read_series(row) for row in fields.rows("series")),
+        cells={name: _outcome(cells, name) for name in cells.fields},
+        regressions=tuple(_key(row) for row in fields.rows("regressions")),
+    )
+
+
+def _outcome(cells: Fields, name: str) -> Outcome:
+    pair = cells.array(name)
+    if len(pair) != 2 or not all(isinstance(word, str) for word in pair):
+        cells.wrong(name, "a state and a reason")
+    return pair[0], pair[1]
+
+
+def _key(row: Fields) -> SeriesKey:
+    return SeriesKey(row.text("cell"), row.text("metric"))
+
+
+def _read_series(row: Fields) -> SeriesVerdict:
+    return SeriesVerdict(
+        key=_key(row.object("key")),
+        label=row.text("label"),
+        unit=row.text("unit", ""),
+        better=cast("Better", _word(row, "better", ("higher", "lower", "neither"))),
+        points=tuple(
+            Point(point.text("night"), point.number("value", 0.0), point.numbers("boots"))
+            for point in row.rows("points")
+        ),
+        changes=tuple(_read_change(change) for change in row.rows("changes")),
+        level=row.number("level", 0.0),
+        noise=row.optional_quantity("noise"),
+        smallest_visible=row.optional_quantity("smallest_visible"),
+        notes=tuple(row.texts("notes")),
+    )
+
+
+def _read_change(row: Fields) -> Change:
+    ratios: dict[str, Any] = {key: row.optional_quantity(key) for key in ("ratio", "ratio_low", "ratio_high")}
+    return Change(
+        night=row.text("night"),
+        before=row.number("before", 0.0),
+        after=row.number("after", 0.0),
+        **ratios,
+        p=row.number("p", 1.0),
+        q=row.number("q", 1.0),
+        direction=cast("Direction", _word(row, "direction", ("worse", "better", "changed"))),
+        is_new=row.fields.get("is_new") is True,
+        acknowledged=row.text("acknowledged", ""),
+    )
+
+
+def _word(row: Fields, key: str, words: tuple[str, ...]) -> str:
+    word = row.text(key)
+    if word not in words:
+        row.wrong(key, " or ".join(words))
+    return word
