@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 import synthetic_run
 
+from numabench.fleet import night_file
+from numabench.fleet.cells import Cell, blocks
+from numabench.fleet.night_file import Night, NightKernel
+from numabench.fleet.plan import HERE, INSTALLED, MachinePlan
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,27 +33,51 @@ def _template() -> Path:
     return synthetic_run.write(Path(mkdtemp(prefix="numabench-test-")))
 
 
-def write_night(lab: Path, night: str, cells: Sequence[str] = (CELL,), twins: Sequence[str] = ()) -> Path:
-    path = lab / "nights" / night
-    (path / "cells").mkdir(parents=True)
-    rows = {
-        cell: {
-            "experiment": "numa02",
-            "words": ["numa02"],
-            "kernel": "v6",
-            "machine": "box",
-            "twin_of": cells[0] if cell in twins else "",
-        }
-        for cell in cells
+def write_night(
+    lab: Path,
+    night: str,
+    cells: Sequence[str] = (CELL,),
+    twins: Sequence[str] = (),
+    kernels: Sequence[NightKernel] = (),
+    *,
+    boots: int = 1,
+) -> Path:
+    """A night's directory with its plan; a cell's name says its kernel and machine, and `kernels` more of the first."""
+    names = [cell.split(".")[1] for cell in cells]
+    given = {kernel.name: kernel for kernel in kernels}
+    machines = {cell.split(".")[2]: MachinePlan(cell.split(".")[2], HERE, reboot=("true",)) for cell in cells}
+    planned = {
+        cell: Cell(
+            id=cell,
+            experiment=cell.split(".")[0],
+            words=(cell.split(".")[0],),
+            kernel=kernel,
+            machine=cell.split(".")[2],
+            priority=50,
+            repeats=1,
+            boots=boots,
+            guess_s=10.0,
+            timeout_s=60.0,
+            twin_of=cells[0] if cell in twins else "",
+        )
+        for cell, kernel in zip(cells, names, strict=True)
     }
-    record = {
-        "schema_version": 1,
-        "kind": "numabench-night",
-        "night": night,
-        "began_utc": f"{night[:10]}T22:00:00+00:00",
-    }
-    (path / "night.json").write_text(json.dumps({**record, "cells": rows}))
-    return path
+    made = Night(
+        path=lab / "nights" / night,
+        lab="test",
+        seed=1,
+        attempts=2,
+        began_utc=f"{night[:10]}T22:00:00+00:00",
+        start_by_utc="",
+        deadline_utc="",
+        kernels={name: given.get(name, NightKernel(name, INSTALLED, "", name)) for name in dict.fromkeys(names)},
+        machines=machines,
+        blocks=blocks(planned.values(), machines, 1),
+        cells=planned,
+        left_out={},
+    )
+    night_file.create(made)
+    return made.path
 
 
 def publish(night: Path, seconds: float, boot: int = 1, cell: str = CELL) -> Path:

@@ -12,18 +12,18 @@ from numabench.analysis.history.series import Series
 from numabench.analysis.history.types import Change, NightVerdict, Point, SeriesKey, SeriesVerdict
 from numabench.errors import UsageError
 from numabench.fields import Fields, parse
-from numabench.fleet import acknowledged
-from numabench.store.index import NIGHTS, open_index
+from numabench.fleet import acknowledged, ledger, night_file
+from numabench.store.index import NIGHTS, open_index, update
 from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
 from numabench.store.writing import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numabench.analysis.history.types import Better, Direction, Outcome
-    from numabench.store.index import Index, MetricRow
+    from numabench.store.index import Index, Measured, MetricRow
 
 VERDICT_FILE = "verdict.json"
 # 1: the first.
@@ -39,6 +39,23 @@ class Around:
     before: tuple[Path, ...]
     after: tuple[Path, ...]
     again: tuple[str, ...]
+
+
+def bring_up(lab: Path, night: str, metrics_of: Callable[[Path], Measured], say: Callable[[str], None]) -> NightVerdict:
+    """Bring the lab's index up to what is published, judge a night by it, and write its verdict.json.
+
+    `metrics_of` reads a run's directory (`cli.index.measured`); `say` is told of each boot that cannot be read, and is
+    left out. Raises `UsageError` for a night that the lab does not have, `ResultError` where something cannot be read
+    or written.
+    """
+    path = night_file.path_of(lab, night)
+    if night not in night_file.names(lab):
+        raise UsageError(f"the lab has no night {night!a}", f"its last is {(night_file.names(lab) or ('none',))[-1]}")
+    for message in update(lab, metrics_of).unreadable:
+        say(f"left out: {message}")
+    verdict = judge(lab, night, ledger.cell_states(night_file.load(path), lab))
+    write(lab, verdict)
+    return verdict
 
 
 def judge(lab: Path, night: str, cells: Mapping[str, Outcome]) -> NightVerdict:

@@ -15,7 +15,8 @@ from numabench.analysis.history.night import Known
 from numabench.analysis.history.types import SeriesKey
 from numabench.cli.index import measured
 from numabench.errors import ResultError, UsageError
-from numabench.fleet import acknowledged, verdict
+from numabench.fleet import acknowledged, ledger, night_file, verdict
+from numabench.fleet.outcome import FAILED, Outcome
 from numabench.store import index
 
 if TYPE_CHECKING:
@@ -151,3 +152,24 @@ def test_what_a_machine_can_show_comes_from_its_own_twins(tmp_path: Path) -> Non
     assert verdict.smallest_visible(tmp_path, "elsewhere") == {}
     with pytest.raises(UsageError, match="2026-12-01"):
         verdict.judge(tmp_path, "2026-12-01", {})
+
+
+def test_a_night_is_brought_up_from_what_is_on_the_disk(tmp_path: Path) -> None:
+    (first, second) = write_lab(tmp_path, [[10.0, 10.1], [10.2]])
+    night = night_file.load(tmp_path / "nights" / second)
+    book = ledger.Ledger(night, tmp_path)
+    book.end_cell(night.blocks[0], CELL, Outcome(FAILED, "out of memory"))
+    told: list[str] = []
+    found = verdict.bring_up(tmp_path, second, measured, told.append)
+    assert found == verdict.read(tmp_path, second)
+    assert [len(point.boots) for point in next(one for one in found.series if one.key == KEY).points] == [2, 1]
+    assert (found.cells, told) == ({CELL: (FAILED, "out of memory")}, [])
+    # Another boot, and one that cannot be read.
+    publish(tmp_path / "nights" / first, 10.0, boot=3)
+    (publish(tmp_path / "nights" / second, 10.0, boot=2) / "cell.json").write_text("{")
+    again = verdict.bring_up(tmp_path, second, measured, told.append)
+    assert [len(point.boots) for point in next(one for one in again.series if one.key == KEY).points] == [3, 1]
+    assert len(told) == 1
+    assert "boot-02" in told[0]
+    with pytest.raises(UsageError, match=f"2020-01-01.*{second}"):
+        verdict.bring_up(tmp_path, "2020-01-01", measured, told.append)
