@@ -30,7 +30,7 @@ from numabench.store.index_tables import BootRow
 
 NIGHTS, CELLS, BOOTS, METRICS = 400, 50, 5, 40
 FIGURES = tuple(MetricRow(f"default/{n}", f"figure {n}", "MB/s", "higher", True, 0.0, 0.0) for n in range(METRICS))
-ROWS = tuple(CellRow(f"cell-{number:02}", "all", "box", "v6", ("numa02",)) for number in range(CELLS))
+ROWS = tuple(CellRow(f"cell-{number:02}.v6.box", "all", "box", "v6", ("numa02",)) for number in range(CELLS))
 
 
 def invented(name: str, draws: np.random.Generator) -> Measured:
@@ -73,7 +73,7 @@ def take_out(lab: Path) -> None:
         took, cpu = [], []
         for number in range(25):
             began, cpu_began = time.perf_counter(), time.process_time()
-            series = opened.series(f"cell-{number:02}", f"default/{number}")
+            series = opened.series(f"cell-{number:02}.v6.box", f"default/{number}")
             took.append(time.perf_counter() - began)
             cpu.append(time.process_time() - cpu_began)
         began = time.process_time()

@@ -6,7 +6,7 @@ night, and is found by a night where it alarms by then, the level being said to 
 Beside it stand two others, by the same rules: PELT alone with the usual penalty of 3 sigma ln n (the cut is that of
 ruptures, see tests/unit/test_history.py), and Mann and Whitney's test of the last five nights against the 25 before at
 0.001. The bound knows the level and the noise, and is told its threshold by the truth: no test can find more of normal
-noise at one false series of a hundred.
+noise at one false series of a hundred. Labs of few nights, which are judged by another rule: see young_labs.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import young_labs
 
 from numabench.analysis.history import levels, night
 from numabench.analysis.history.segments import absolute_costs, best_cut
@@ -193,24 +195,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=1000)
     parser.add_argument("--nights", type=int, default=5)
+    parser.add_argument("--labs", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
     print("$ python", *sys.argv)
+    if asked.series:
+        _old(asked.series, asked.seed, asked.nights)
+    if asked.labs:
+        print(f"\nlabs of two nights; one cell's figure became worse by so much in the second (seed {asked.seed})")
+        for line in young_labs.table(asked.labs, asked.seed):
+            print(line, flush=True)
+
+
+def _old(series: int, seed: int, nights: int) -> None:
     print(
-        f"seed {asked.seed}, {asked.series} series a row, for the others a quarter; a step of 5 % is found by its nth "
+        f"seed {seed}, {series} series a row, for the others a quarter; a step of 5 % is found by its nth "
         "night, n being"
     )
-    by_night = "".join(f" {nights:>6}" for nights in SHOWN)
+    by_night = "".join(f" {shown:>6}" for shown in SHOWN)
     print(f"{'noise':<10} {'boots':>5}  {'':<11} {'false':>6} {'':16} {by_night}")
     for kind in ("normal", "outliers", "bimodal", "rare mode", "ar1 0.5"):
         for boots in (1, 3, 5):
             for name, detector in DETECTORS if boots != 5 else DETECTORS[:1]:
-                count = asked.series if detector is ours else asked.series // 4
-                print(row(name, detector, Noise(kind, boots), count, asked.seed), flush=True)
+                count = series if detector is ours else series // 4
+                print(row(name, detector, Noise(kind, boots), count, seed), flush=True)
     print(f"\nnormal noise of a night's value\n{'':9} {by_night}")
     for deviation in (0.008, 0.01, 0.0115, 0.0134, 0.016, 0.02):
-        print(of_deviation(deviation, asked.series, asked.seed), flush=True)
-    print(f"\n{whole_nights(asked.nights, asked.seed)}")
+        print(of_deviation(deviation, series, seed), flush=True)
+    print(f"\n{whole_nights(nights, seed)}")
 
 
 if __name__ == "__main__":

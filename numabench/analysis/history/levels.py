@@ -42,10 +42,14 @@ _DIFFERENCE_MAD = 0.6744897501960817 * math.sqrt(2)
 
 @dataclass(frozen=True)
 class Level:
-    """A level from the place `begin` on, as the shift that began it."""
+    """A level from the place `begin` on, as the shift that began it.
+
+    `q` is the rate of false discoveries of the night that found it by its boots; None of what nights have shown.
+    """
 
     begin: int
     shift: Shift
+    q: float | None = None
 
 
 @dataclass(frozen=True)

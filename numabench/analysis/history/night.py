@@ -7,14 +7,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from numabench.analysis.history import levels, series
+from numabench.analysis.history import levels, series, young
 from numabench.analysis.history.types import NightVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numabench.analysis.history.series import Cut, Series
-    from numabench.analysis.history.types import Change, Outcome, SeriesKey, SeriesVerdict
+    from numabench.analysis.history.types import Change, KernelId, Outcome, SeriesKey, SeriesVerdict
+    from numabench.analysis.history.young import KernelOf
 
 FDR = 0.05
 # Every figure of a cell.
@@ -43,23 +44,31 @@ class Known:
         )
 
 
+def unknown(_night: str, _cell: str) -> KernelId | None:
+    """Of no cell is it known what kernel it ran."""
+    return None
+
+
 def judge(
     all_series: Iterable[Series],
     nights: Sequence[str],
     cells: Mapping[str, Outcome],
     known: Sequence[Known] = (),
-    fdr: float = FDR,
+    kernel_of: KernelOf = unknown,
 ) -> NightVerdict:
     """The verdict of the last of `nights`, which are all that there were up to it, oldest first.
 
-    `cells` says what became of each cell in it. A change that began within the last nights is kept where its rate of
-    false discoveries among all series is not above `fdr` (Benjamini and Hochberg, JRSS B 57, 1995); an older one has
-    been confirmed by itself.
+    `cells` says what became of each cell in it, `kernel_of` which kernel a cell ran in a night. A change that began
+    within the last nights is kept where its rate of false discoveries among all series is not above `FDR` (Benjamini
+    and Hochberg, JRSS B 57, 1995); an older one has been confirmed by itself. Series with few nights are judged, and
+    counted, by themselves (`young`).
     """
     recent = frozenset(nights[-levels.NEW_NIGHTS :])
-    cuts = [series.cut(one) for one in all_series if one.points]
+    some = [one for one in all_series if one.points]
+    few = young.find(some, nights, kernel_of)
+    cuts = [series.cut(one, few.get(one.key)) for one in some]
     judged = tuple(
-        _acknowledged(_judged(one, q, recent, fdr), known, nights)
+        _explained(_judged(one, q, recent), known, nights, kernel_of)
         for one, q in zip(cuts, _rates(cuts, recent), strict=True)
     )
     return NightVerdict(
@@ -87,18 +96,40 @@ def _rates(cuts: Sequence[Cut], recent: frozenset[str]) -> list[float | None]:
     return rates
 
 
-def _judged(one: Cut, q: float | None, recent: frozenset[str], fdr: float) -> SeriesVerdict:
-    if q is not None and q > fdr and one.newest in recent:
+def _judged(one: Cut, q: float | None, recent: frozenset[str]) -> SeriesVerdict:
+    if q is not None and q > FDR and one.newest in recent and not one.is_by_boots:
         one = one.without_newest()
     return series.verdict(one, q, recent)
 
 
-def _acknowledged(one: SeriesVerdict, known: Sequence[Known], nights: Sequence[str]) -> SeriesVerdict:
+def _explained(one: SeriesVerdict, known: Sequence[Known], nights: Sequence[str], kernel_of: KernelOf) -> SeriesVerdict:
+    """With what is known of its changes: the kernel's, and reasons that people gave."""
+
     def reason(change: Change) -> str:
         return next((each.reason for each in known if each.covers(one.key, change.night, nights)), "")
 
-    changes = tuple(replace(change, acknowledged=reason(change)) for change in one.changes)
+    measured = [point.night for point in one.points]
+
+    def kernel(change: Change) -> str:
+        before, after = measured[measured.index(change.night) - 1], change.night
+        return _another(kernel_of(before, one.key.cell), kernel_of(after, one.key.cell))
+
+    changes = tuple(replace(change, acknowledged=reason(change), kernel=kernel(change)) for change in one.changes)
     return replace(one, changes=changes)
+
+
+def _another(before: KernelId | None, after: KernelId | None) -> str:
+    """What of a kernel is another than before; empty where nothing is, or one of them is not known."""
+    if before is None or after is None:
+        return ""
+    told = []
+    if before.release != after.release:
+        told.append(f"{before.release} became {after.release}")
+    if before.build_id and after.build_id and before.build_id != after.build_id:
+        told.append(f"build id {before.build_id[:12]} became {after.build_id[:12]}")
+    told += [f"without {word}" for word in before.parameters if word not in after.parameters]
+    told += [f"with {word}" for word in after.parameters if word not in before.parameters]
+    return ", ".join(told)
 
 
 def smallest_by_figure(verdicts: Iterable[SeriesVerdict]) -> dict[str, float]:

@@ -6,22 +6,21 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from numabench.analysis.history import levels, noise, shift
+from numabench.analysis.history import levels, noise, shift, young
 from numabench.analysis.history.types import Change, SeriesVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from numabench.analysis.history.levels import Level, Levels
     from numabench.analysis.history.types import Better, Direction, Point, SeriesKey
+    from numabench.analysis.history.young import Judged
 
     Floats = NDArray[Any]
 
-FEW_NIGHTS, BIMODAL, AUTOCORRELATED, ONE_BOOT = "few-nights", "bimodal", "autocorrelated", "one-boot"
-# Nothing here is repeatable to less than a thousandth, whatever is counted.
-_LEAST_NOISE = 1e-3
+FEW_NIGHTS, YOUNG, BIMODAL, AUTOCORRELATED, ONE_BOOT = "few-nights", "young", "bimodal", "autocorrelated", "one-boot"
 # What a change must last for to be found in 80 of 100 cases where it is of the smallest visible size.
 VISIBLE_NIGHTS = 4
 _POWER_QUANTILE = 0.8416212335729143
@@ -31,7 +30,8 @@ _POWER_QUANTILE = 0.8416212335729143
 class Series:
     """A figure's points, oldest first, and what is known of it: its unit, which way is good, and its grain.
 
-    Its values come in steps of `step`, in its unit, or of `relative_step`, a share of the value.
+    Its values come in steps of `step`, in its unit, or of `relative_step`, a share of the value. `machine` is the one
+    that its cell is measured on.
     """
 
     key: SeriesKey
@@ -41,16 +41,21 @@ class Series:
     points: tuple[Point, ...]
     step: float = 0.0
     relative_step: float = 0.0
+    machine: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A series of one point or more, cut into levels; `values` are its points' logarithms, or they themselves."""
+    """A series of one point or more, cut into levels; `values` are its points' logarithms, or they themselves.
+
+    `young` is how it was judged where it has few nights and could be.
+    """
 
     series: Series
     values: Floats
     as_logs: bool
     found: Levels
+    young: Judged | None = None
 
     @property
     def p(self) -> float | None:
@@ -62,6 +67,11 @@ class Cut:
         """The night in which tonight's level began; empty where it is the first one."""
         return self.series.points[self.found.begin].night if self.found.begun else ""
 
+    @property
+    def is_by_boots(self) -> bool:
+        """Whether tonight's level was found by its boots."""
+        return bool(self.found.begun) and self.found.begun[-1].q is not None
+
     def without_newest(self) -> Cut:
         """The same without its last change."""
         return replace(self, found=replace(self.found, begun=self.found.begun[:-1]))
@@ -72,14 +82,26 @@ class Cut:
         return tuple(self.values[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True))
 
 
-def cut(series: Series) -> Cut:
-    """Cut a series of one point or more into levels."""
+def cut(series: Series, few: Judged | None = None) -> Cut:
+    """Cut a series of one point or more into levels; `few` is what is known of it where it has few nights."""
     import numpy as np
 
     raw = np.array([point.value for point in series.points], float)
+    if few is not None and len(raw) < young.OLD:
+        values = np.log(raw) if few.as_logs else raw
+        return Cut(series, values, few.as_logs, levels.Levels(few.begun, None, None), few)
     as_logs = bool((raw > 0).all())
     values = np.log(raw) if as_logs else raw
-    return Cut(series, values, as_logs, levels.find(values, _floor(series, raw, as_logs=as_logs)))
+    found = levels.find(values, _floor(series, raw, as_logs=as_logs))
+    if few is not None and few.as_logs == as_logs:
+        found = _with(found, few.begun)
+    return Cut(series, values, as_logs, found)
+
+
+def _with(found: Levels, few: Sequence[Level]) -> Levels:
+    """Levels with those that began when there were few nights, where nights do not show them (yet)."""
+    missed = [one for one in few if all(abs(one.begin - level.begin) > levels.SHORTEST for level in found.begun)]
+    return replace(found, begun=tuple(sorted([*found.begun, *missed], key=lambda level: level.begin)))
 
 
 def _floor(series: Series, raw: Floats, *, as_logs: bool) -> float:
@@ -87,7 +109,7 @@ def _floor(series: Series, raw: Floats, *, as_logs: bool) -> float:
     import numpy as np
 
     typical = float(np.median(np.abs(raw)))
-    least = max(math.hypot(series.step, series.relative_step * typical) / math.sqrt(12), _LEAST_NOISE * typical)
+    least = max(math.hypot(series.step, series.relative_step * typical) / math.sqrt(12), young.LEAST_NOISE * typical)
     return least / typical if as_logs else least
 
 
@@ -127,9 +149,10 @@ def _change(one: Cut, level: Level, around: tuple[float, float], q: float | None
         ratio_low=low,
         ratio_high=high,
         p=found.p,
-        q=found.p if q is None or night not in nights else q,
+        q=level.q if level.q is not None else found.p if q is None or night not in nights else q,
         direction=_direction(one.series.better, found.difference),
         is_new=night in nights,
+        judged_by="nights" if level.q is None else "boots",
     )
 
 
@@ -140,10 +163,15 @@ def _direction(better: Better, difference: float) -> Direction:
 
 
 def _smallest_visible(one: Cut) -> float | None:
-    """The smallest change that would be found by its fourth night in 80 of 100 cases, as a share of the level."""
+    """The smallest change that would be found by its fourth night in 80 of 100 cases, as a share of the level.
+
+    Of a series with few nights it is that which would be found in its first night.
+    """
     from scipy.special import stdtrit
 
     found = one.found
+    if one.young is not None:
+        return math.expm1(one.young.smallest) if one.as_logs else one.young.smallest
     if found.noise is None or found.tonight is None:
         return None
     needed = float(stdtrit(found.noise.degrees, 1 - shift.SIZE_LEVEL / 2)) + _POWER_QUANTILE
@@ -155,7 +183,9 @@ def _smallest_visible(one: Cut) -> float | None:
 def _notes(one: Cut) -> Iterator[str]:
     import numpy as np
 
-    if one.found.tonight is None:
+    if one.young is not None:
+        yield YOUNG
+    elif one.found.tonight is None:
         yield FEW_NIGHTS
     if noise.is_bimodal(np.concatenate([values - noise.centre(values) for values in one.levels()])):
         yield BIMODAL
