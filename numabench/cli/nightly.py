@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from numabench.cli.progress import StderrProgress
-from numabench.errors import EXIT_FAILED, CannotRun, UsageError
+from numabench.errors import EXIT_FAILED, CannotRun, NumabenchError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numabench.analysis.history.types import NightVerdict
     from numabench.fleet.night_file import Night
     from numabench.fleet.plan import LabPlan
     from numabench.host.root import Root
@@ -33,14 +34,15 @@ def plan(
 
     Runs nothing. The seed is drawn anew each time unless the plan has one.
     """
-    from numabench.fleet import history, prepare
+    from numabench.fleet import history, prepare, verdict
     from numabench.fleet.plan_text import Outlook
     from numabench.report.escape import escape_lines
 
     read = _read(lab)
     durations = history.durations(read.directory)
     chosen = prepare.choose(read, durations)
-    outlook = Outlook(read, chosen, durations, {}, prepare.missing_kernels(read, chosen))
+    smallest = verdict.smallest_visible(read.directory)
+    outlook = Outlook(read, chosen, durations, smallest, prepare.missing_kernels(read, chosen))
     if as_json:
         import json
 
@@ -60,8 +62,8 @@ def run(
 ) -> None:
     """Run a night: each block boots a machine with a kernel, attests it, and measures its cells there.
 
-    A night that was interrupted, or killed, goes on with --resume. Exits with 1 where a cell is not ok, and with 4
-    where another night of the lab is running.
+    A night that was interrupted, or killed, goes on with --resume. At its end the lab's index is brought up to it, and
+    its verdict is written. Exits with 1 where a cell is not ok, and with 4 where another night of the lab is running.
     """
     from numabench.fleet import night as of_night
     from numabench.fleet import night_file
@@ -80,9 +82,31 @@ def run(
             _require(chosen)
             progress.say(f"night {chosen.name}: {len(chosen.cells)} cells in {len(chosen.blocks)} boots: {chosen.path}")
             how = of_night.run_night(chosen, directory, progress, root=Root(root))
+            verdict = _verdict(directory, chosen, progress)
     finally:
         progress.clear()
-    _show(chosen, directory, how)
+    _show(chosen, directory, how, verdict)
+
+
+@app.command("acknowledge", no_args_is_help=True)
+def acknowledge(
+    lab: Annotated[Path, _LAB_FILE],
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="The cell, as the report names it.")],
+    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Its figure: default/mb_per_s; * is all of them.")],
+    night: Annotated[str, typer.Option(metavar="DATE", help="The first night of the new level.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why it is known.")],
+) -> None:
+    """Acknowledge a change: it is shown with its reason, and alarms no more.
+
+    It is written to acknowledged.toml in the lab's directory, which may be edited by hand.
+    """
+    from numabench.analysis.history.night import Known
+    from numabench.fleet import acknowledged
+    from numabench.report.escape import escape
+
+    directory = _read(lab).directory
+    acknowledged.add(directory, Known(cell, metric, night, reason))
+    print(f"{escape(str(directory / acknowledged.ACKNOWLEDGED_FILE))}: {escape(f'{cell} {metric}')}, {night}")
 
 
 @app.command("block", hidden=True, no_args_is_help=True)
@@ -169,7 +193,21 @@ def _require(night: Night) -> None:
             raise CannotRun("a guest", lacking, INSTALL_HINT)
 
 
-def _show(night: Night, lab: Path, how: str) -> None:
+def _verdict(lab: Path, night: Night, progress: StderrProgress) -> NightVerdict | None:
+    """The night's verdict; None where it cannot be made, which is told, and does not undo the night."""
+    from numabench.cli.index import measured
+    from numabench.fleet import verdict
+
+    progress.say(f"night {night.name}: judging it")
+    try:
+        return verdict.bring_up(lab, night.name, measured, progress.say)
+    except NumabenchError as error:
+        progress.clear()
+        print(f"numabench: the night has no verdict: {error}", file=sys.stderr)
+        return None
+
+
+def _show(night: Night, lab: Path, how: str, verdict: NightVerdict | None) -> None:
     """Tell what became of the night's cells; exits with 1 where not all are ok."""
     from numabench.fleet.ledger import cell_states
     from numabench.fleet.outcome import OK, STATES
@@ -182,5 +220,8 @@ def _show(night: Night, lab: Path, how: str) -> None:
     for cell, (state, reason) in states.items():
         if state != OK:
             print(f"  {escape(cell)}: {state}: {escape(reason)}")
+    if verdict is not None and verdict.regressions:
+        worse = dict.fromkeys(key.cell for key in verdict.regressions)
+        print(f"worse than before: {len(verdict.regressions)} figures of {', '.join(map(escape, worse))}")
     if counts[OK] < len(states) or how != "done":
         raise typer.Exit(EXIT_FAILED)

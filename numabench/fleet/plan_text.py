@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,23 @@ if TYPE_CHECKING:
     from numabench.fleet.prepare import Chosen
 
 NO_HISTORY = "no A/A history yet"
+# What people ask for first.
+_MAIN = ("mb_per_s", "seconds_per_gib")
 
 
 @dataclass(frozen=True)
 class Outlook:
     """A plan, what was chosen of it for a night, and what nights before have shown.
 
-    `smallest_change` is, by machine, the smallest relative change that the night can show, from that machine's A/A
-    cells; a machine without such a history is not there. `missing` says of kernels why they cannot be had.
+    `smallest_change` is, by machine and figure, the smallest relative change that the night can show, from that
+    machine's A/A cells; a machine without such a history is not there. `missing` says of kernels why they cannot be
+    had.
     """
 
     plan: LabPlan
     chosen: Chosen
     durations: Durations
-    smallest_change: Mapping[str, float]
+    smallest_change: Mapping[str, Mapping[str, float]]
     missing: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +69,7 @@ class Outlook:
             ],
             "left_out": self.chosen.left_out,
             "missing_kernels": dict(self.missing),
-            "smallest_change": {name: self.smallest_change.get(name) for name in self._machines()},
+            "smallest_change": {name: self._smallest(name) for name in self._machines()},
         }
 
     def _machines(self) -> list[str]:
@@ -123,11 +127,21 @@ class Outlook:
     def _changes(self) -> list[str]:
         return [
             "smallest change that the night can show:",
-            *(
-                f"  {name}: " + (NO_HISTORY if (change := self.smallest_change.get(name)) is None else f"{change:.1%}")
-                for name in self._machines()
-            ),
+            *(f"  {name}: {_smallest_words(self._smallest(name))}" for name in self._machines()),
         ]
+
+    def _smallest(self, machine: str) -> dict[str, float] | None:
+        found = self.smallest_change.get(machine)
+        return dict(found) if found else None
+
+
+def _smallest_words(smallest: Mapping[str, float] | None) -> str:
+    """The figures that people ask for first, and how it stands with all."""
+    if smallest is None:
+        return NO_HISTORY
+    main = [name for name in smallest if name.rpartition("/")[2] in _MAIN]
+    told = [f"{name.removeprefix('default/')} {smallest[name]:.1%}" for name in main]
+    return ", ".join([*told, f"in the middle of {len(smallest)} figures {statistics.median(smallest.values()):.1%}"])
 
 
 def _about(duration_s: float, is_known: bool) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from numabench.analysis.history import night as of_night
 from numabench.analysis.history.series import Series
 from numabench.analysis.history.types import Change, NightVerdict, Point, SeriesKey, SeriesVerdict
-from numabench.errors import UsageError
+from numabench.errors import ResultError, UsageError
 from numabench.fields import Fields, parse
 from numabench.fleet import acknowledged, ledger, night_file
+from numabench.fleet.kernel_ids import KernelIds
 from numabench.store.index import NIGHTS, open_index, update
 from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from numabench.analysis.history.types import Better, Direction, Outcome
-    from numabench.store.index import Index, Measured, MetricRow
+    from numabench.analysis.history.types import Better, Direction, JudgedBy, Outcome
+    from numabench.fleet.night_file import Night
+    from numabench.store.index import CellRow, Index, Measured, MetricRow
 
 VERDICT_FILE = "verdict.json"
 # 1: the first.
@@ -67,8 +69,8 @@ def judge(lab: Path, night: str, cells: Mapping[str, Outcome]) -> NightVerdict:
     known = acknowledged.read(lab)
     with open_index(lab) as index:
         nights = up_to(index, night)
-        series = [one for cell in index.cells() for one in series_of(index, cell.name, nights)]
-    return of_night.judge(series, nights, cells, known)
+        series = [one for cell in index.cells() for one in series_of(index, cell, nights)]
+    return of_night.judge(series, nights, cells, known, KernelIds(lab))
 
 
 def up_to(index: Index, night: str) -> tuple[str, ...]:
@@ -79,10 +81,10 @@ def up_to(index: Index, night: str) -> tuple[str, ...]:
     return nights[: nights.index(night) + 1]
 
 
-def series_of(index: Index, cell: str, nights: tuple[str, ...]) -> Iterator[Series]:
+def series_of(index: Index, cell: CellRow, nights: tuple[str, ...]) -> Iterator[Series]:
     """The figures of a cell in some nights, those that it has none of left out."""
     wanted = frozenset(nights)
-    for metric, levels in index.every_series(cell):
+    for metric, levels in index.every_series(cell.name):
         points = tuple(
             Point(night, statistics.median(boots), boots) for night, boots in levels if night in wanted and boots
         )
@@ -90,32 +92,43 @@ def series_of(index: Index, cell: str, nights: tuple[str, ...]) -> Iterator[Seri
             yield _series(cell, metric, points)
 
 
-def _series(cell: str, metric: MetricRow, points: tuple[Point, ...]) -> Series:
+def _series(cell: CellRow, metric: MetricRow, points: tuple[Point, ...]) -> Series:
     return Series(
-        SeriesKey(cell, metric.name),
+        SeriesKey(cell.name, metric.name),
         metric.label,
         metric.unit,
         cast("Better", metric.better),
         points,
         metric.step,
         metric.relative_step,
+        cell.machine,
     )
 
 
-def smallest_visible(lab: Path, machine: str) -> dict[str, float]:
-    """What tonight can show on a machine, by figure and relative, from its own A/A cells; empty where it has none.
+def smallest_visible(lab: Path) -> dict[str, dict[str, float]]:
+    """What tonight can show, by machine and figure and relative, from each machine's own A/A cells.
 
-    Raises `ResultError` where there is no index.
+    It is what the last verdict says of those cells that it has, and of what they are the twins of. A machine without
+    such cells is not there; where no verdict can be read, none is.
     """
-    with open_index(lab) as index:
-        nights = index.nights()
-        cells = index.cells()
-        own = {cell.name for cell in cells if cell.machine == machine and cell.is_aa}
-        own |= {cell.twin_of for cell in cells if cell.name in own}
-        series = [one for cell in sorted(own) for one in series_of(index, cell, nights)]
-    if not series:
-        return {}
-    return of_night.smallest_by_figure(of_night.judge(series, nights, {}).series)
+    for name in reversed(night_file.names(lab)):
+        if (lab / NIGHTS / name / VERDICT_FILE).exists():
+            try:
+                return _smallest(night_file.load(night_file.path_of(lab, name)), read(lab, name))
+            except ResultError:
+                return {}
+    return {}
+
+
+def _smallest(night: Night, verdict: NightVerdict) -> dict[str, dict[str, float]]:
+    found = {}
+    for machine in night.machines:
+        twins = [cell for cell in night.cells.values() if cell.machine == machine and cell.is_aa]
+        own = {name for cell in twins for name in (cell.id, cell.twin_of)}
+        smallest = of_night.smallest_by_figure(one for one in verdict.series if one.key.cell in own)
+        if smallest:
+            found[machine] = smallest
+    return found
 
 
 def around(index: Index, key: SeriesKey, change: Change, *, nights: int = NIGHTS_AROUND) -> Around:
@@ -198,6 +211,8 @@ def _read_change(row: Fields) -> Change:
         direction=cast("Direction", _word(row, "direction", ("worse", "better", "changed"))),
         is_new=row.fields.get("is_new") is True,
         acknowledged=row.text("acknowledged", ""),
+        judged_by=cast("JudgedBy", _word(row, "judged_by", ("nights", "boots"))),
+        kernel=row.text("kernel", ""),
     )
 
 

@@ -178,11 +178,12 @@ def test_an_outlook_says_what_is_a_guess_and_what_falls_out(tmp_path: Path) -> N
     lab = read(tmp_path, "[night]\nbudget = '60m'\nseed = 1\n" + LAB)
     known = next(one.id for one in cells.all_cells(lab))
     durations = cells.Durations({known: 12.0}, {"vm": 9.0})
-    told = Outlook(lab, prepare.choose(lab, durations), durations, {"vm": 0.034}, {}).text()
+    smallest = {"default/mb_per_s": 0.034, "default/cost.a": 0.5, "default/cost.b": 0.06}
+    told = Outlook(lab, prepare.choose(lab, durations), durations, {"vm": smallest}, {}).text()
     assert re.search(rf"^  {re.escape(known)} +12 s$", told, re.MULTILINE)
     assert re.search(r"^  batches-64\.b\.vm\.\w+ +~100 s$", told, re.MULTILINE)
     assert "  boot 9 s" in told
-    assert "  vm: 3.4%" in told
+    assert "  vm: mb_per_s 3.4%, in the middle of 3 figures 6.0%" in told
     assert "left out:" not in told
     short = read(tmp_path, "[night]\nbudget = '20m'\nseed = 1\n" + LAB)
     told = Outlook(short, prepare.choose(short, durations), durations, {}, {"a": "it is gone"}).text()

@@ -12,15 +12,20 @@ from lab_nights import AGAIN, CELL, FIGURE, publish, write_lab, write_night
 
 from numabench import store
 from numabench.analysis.history.night import Known
-from numabench.analysis.history.types import SeriesKey
+from numabench.analysis.history.types import KernelId, SeriesKey
 from numabench.cli.index import measured
 from numabench.errors import ResultError, UsageError
 from numabench.fleet import acknowledged, ledger, night_file, verdict
+from numabench.fleet.kernel_ids import KernelIds
+from numabench.fleet.night_file import NightKernel
 from numabench.fleet.outcome import FAILED, Outcome
+from numabench.fleet.plan import INSTALLED
 from numabench.store import index
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numabench.analysis.history.types import NightVerdict
 
 KEY = SeriesKey(CELL, FIGURE)
 NIGHTS, SLOWER_FROM = 24, 20
@@ -139,19 +144,78 @@ def test_a_file_that_people_broke_is_told_with_the_place(tmp_path: Path, text: s
         acknowledged.read(tmp_path)
 
 
-def test_what_a_machine_can_show_comes_from_its_own_twins(tmp_path: Path) -> None:
-    twin, other = "twin.v6.box.5e6f7a8b", "other.v6.box.9c0d1e2f"
+@pytest.fixture(scope="module")
+def young(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightVerdict]:
+    """Two nights of three kernels and three workloads, twice a cell's twin; one kernel is another in the second."""
+    path = tmp_path_factory.mktemp("young")
+    cells = [f"{what}.{kernel}.box" for what in ("numa02", "b", "c") for kernel in ("v6", "next", "v6-aa")]
     draws = np.random.default_rng(2)
-    for day in range(1, 19):
-        night = write_night(tmp_path, f"2026-11-{day:02}", (CELL, twin, other), twins=(twin,))
-        for cell, noise in ((CELL, 0.01), (twin, 0.01), (other, 0.2)):
-            publish(night, 10 * float(np.exp(draws.normal(0, noise))), cell=cell)
-    index.update(tmp_path, measured)
-    smallest = verdict.smallest_visible(tmp_path, "box")
-    assert 0.01 < smallest[FIGURE] < 0.12
-    assert verdict.smallest_visible(tmp_path, "elsewhere") == {}
+    for day, slower in enumerate((1.0, 1.5), 1):
+        switch = () if day == 1 else ("anon_vma_excl",)
+        kernels = [NightKernel("next", INSTALLED, "", "6.13", parameters=switch)]
+        twins = [cell for cell in cells if "-aa" in cell]
+        night = write_night(path, f"2026-11-{day:02}", cells, twins, kernels, boots=3)
+        for cell in cells:
+            for boot in (1, 2, 3):
+                by = slower if cell == "b.next.box" else 1.0
+                publish(night, by * 10 * float(np.exp(draws.normal(0, 0.01))), boot, cell)
+        for kernel in ("v6", "next", "v6-aa"):
+            attest(night, kernel, f"quiet BOOT_IMAGE=/{day} {' '.join(switch if kernel == 'next' else ())}")
+    found = verdict.bring_up(path, "2026-11-02", measured, pytest.fail)
+    assert {key.cell for key in found.regressions} == {"b.next.box"}
+    return path, found
+
+
+def attest(night: Path, kernel: str, cmdline: str) -> None:
+    told = {"kernel": kernel, "machine": "box", "release": "6.13", "build_id": "", "cmdline": cmdline, "wrong": []}
+    attempt = night / "attempts" / f"b01.box.{kernel}.a1"
+    attempt.mkdir()
+    (attempt / "attempt.json").write_text(json.dumps(told))
+
+
+def test_the_second_night_names_the_cell_and_what_of_its_kernel_is_another(young: tuple[Path, NightVerdict]) -> None:
+    path, found = young
+    changes = {one.key: one.changes for one in found.series if one.changes}
+    assert SeriesKey("b.next.box", FIGURE) in changes
+    assert {key.cell for key in changes} == {"b.next.box"}
+    (change,) = changes[SeriesKey("b.next.box", FIGURE)]
+    assert (change.judged_by, change.direction, change.kernel) == ("boots", "worse", "with anon_vma_excl")
+    assert change.ratio == pytest.approx(1.5, rel=0.05)
+    assert verdict.read(path, "2026-11-02") == found
+
+
+def test_what_a_machine_can_show_comes_from_its_own_twins(young: tuple[Path, NightVerdict], tmp_path: Path) -> None:
+    path, _ = young
+    smallest = verdict.smallest_visible(path)
+    assert smallest.keys() == {"box"}
+    assert 0.01 < smallest["box"][FIGURE] < 1
+    # Without a twin, or a verdict, there is none.
+    night = write_lab(tmp_path, [[10.0, 10.1]] * 20)[-1]
+    assert verdict.smallest_visible(tmp_path) == {}
+    verdict.bring_up(tmp_path, night, measured, pytest.fail)
+    assert verdict.smallest_visible(tmp_path) == {}
+
+
+def test_what_was_not_attested_is_no_kernel_that_is_known(young: tuple[Path, NightVerdict], tmp_path: Path) -> None:
+    path, _ = young
+    known = KernelIds(path)
+    assert known("2026-11-01", "numa02.v6.box") == KernelId("6.13", "", ("quiet",))
+    assert known("2026-11-01", "no.such.cell") is None
+    assert known("2026-12-01", "numa02.v6.box") is None
+    night = write_night(tmp_path, "2026-11-01")
+    assert KernelIds(tmp_path)("2026-11-01", CELL) is None
+    attest(night, "v6", "quiet")
+    file = night / "attempts" / "b01.box.v6.a1" / "attempt.json"
+    right = file.read_text()
+    assert KernelIds(tmp_path)("2026-11-01", CELL) == KernelId("6.13", "", ("quiet",))
+    for wrong in ("{", json.dumps({**json.loads(right), "wrong": ["its release"]})):
+        file.write_text(wrong)
+        assert KernelIds(tmp_path)("2026-11-01", CELL) is None
+
+
+def test_a_night_that_the_index_does_not_have_is_told(lab: tuple[Path, list[str]]) -> None:
     with pytest.raises(UsageError, match="2026-12-01"):
-        verdict.judge(tmp_path, "2026-12-01", {})
+        verdict.judge(lab[0], "2026-12-01", {})
 
 
 def test_a_night_is_brought_up_from_what_is_on_the_disk(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import polygamma
 
 from numabench.analysis.history import controls, night
-from numabench.analysis.history.series import FEW_NIGHTS, ONE_BOOT, YOUNG, Series
+from numabench.analysis.history.series import FEW_NIGHTS, ONE_BOOT, TWO_NIGHTS, Series
 from numabench.analysis.history.types import KernelId, Point, SeriesKey
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_the_cells_of_a_kernel_that_is_another_are_no_controls() -> None:
     assert change.ratio is not None
     assert change.ratio_low < change.ratio < change.ratio_high
     assert change.ratio_low < 1.6 < change.ratio_high
-    assert told.notes == (YOUNG,)
+    assert told.notes == (TWO_NIGHTS,)
 
 
 def test_cells_that_move_apart_for_no_reason_make_a_change_hard_to_see() -> None:
@@ -171,7 +171,7 @@ def test_a_new_cell_of_an_old_lab_is_judged_beside_the_others() -> None:
     series = lab(both)
     series[0] = Series(series[0].key, "", "s", "lower", series[0].points[17:], machine="box")
     verdict = night.judge(series, NAMES, {})
-    assert [one.notes for one in verdict.series[:2]] == [(YOUNG,), ()]
+    assert [one.notes for one in verdict.series[:2]] == [(TWO_NIGHTS,), ()]
     assert verdict.regressions == (series[0].key,)
 
 

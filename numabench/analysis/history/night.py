@@ -135,10 +135,11 @@ def _another(before: KernelId | None, after: KernelId | None) -> str:
 def smallest_by_figure(verdicts: Iterable[SeriesVerdict]) -> dict[str, float]:
     """For each figure by its name the smallest change that its series can show: the median over these, relative.
 
-    Of the A/A cells of one machine it is what tonight can show on it.
+    Of the A/A cells of one machine it is what tonight can show on it. Series with values that are not above 0 are left
+    out: there is nothing that it could be relative to.
     """
     found: defaultdict[str, list[float]] = defaultdict(list)
     for one in verdicts:
-        if one.smallest_visible is not None:
+        if one.smallest_visible is not None and all(point.value > 0 for point in one.points):
             found[one.key.metric].append(one.smallest_visible)
     return {metric: statistics.median(values) for metric, values in sorted(found.items())}

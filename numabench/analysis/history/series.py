@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[Any]
 
-FEW_NIGHTS, YOUNG, BIMODAL, AUTOCORRELATED, ONE_BOOT = "few-nights", "young", "bimodal", "autocorrelated", "one-boot"
+FEW_NIGHTS, TWO_NIGHTS, ONE_BOOT = "few-nights", "two-nights", "one-boot"
+BIMODAL, AUTOCORRELATED = "bimodal", "autocorrelated"
 # What a change must last for to be found in 80 of 100 cases where it is of the smallest visible size.
 VISIBLE_NIGHTS = 4
 _POWER_QUANTILE = 0.8416212335729143
@@ -184,7 +185,7 @@ def _notes(one: Cut) -> Iterator[str]:
     import numpy as np
 
     if one.young is not None:
-        yield YOUNG
+        yield TWO_NIGHTS
     elif one.found.tonight is None:
         yield FEW_NIGHTS
     if noise.is_bimodal(np.concatenate([values - noise.centre(values) for values in one.levels()])):

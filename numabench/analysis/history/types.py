@@ -73,10 +73,10 @@ class SeriesVerdict:
     """A figure's history up to one night, and where its level changed, oldest first.
 
     `level` is that of tonight. `noise` is the standard deviation between nights of one level, and `smallest_visible`
-    the smallest change that would be found by its fourth night in 80 of 100 cases, or in its first where the series is
-    `young`; both relative to the level (in the figure's unit where values are not above 0), and None where there are
-    too few nights to tell. `notes` say what made it harder to judge: `few-nights`, `young`, `bimodal`,
-    `autocorrelated`, `one-boot`.
+    the smallest change that would be found by its fourth night in 80 of 100 cases, or in its first where the series has
+    two nights or a few more. Both are relative to the level (in the figure's unit where values are not above 0), and
+    None where there are too few nights to tell. `notes` say what made it harder to judge: `few-nights`, `two-nights`
+    (or a few more), `bimodal`, `autocorrelated`, `one-boot`.
     """
 
     key: SeriesKey
