@@ -195,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=1000)
     parser.add_argument("--nights", type=int, default=5)
-    parser.add_argument("--labs", type=int, default=500)
+    parser.add_argument("--labs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
     print("$ python", *sys.argv)
