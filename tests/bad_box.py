@@ -31,6 +31,18 @@ MOVER, VICTIM = 200, 201
 RUN, OTHER_RUN = "20261125T010000Z-pingpong-aaaaaa", "20261125T020000Z-pingpong-bbbbbb"
 SWEEP = driven_sweep.SWEEP_ID
 KERNEL = "6.1.0-box"
+_LAB = b"""
+[lab]
+directory = "lab"
+[kernels.k]
+cached = "none"
+[machines.vm]
+guest = { nodes = 2 }
+[[experiment]]
+name = "e"
+workload = "pingpong"
+options = { nodes = 2 }
+"""
 RUBBISH = bytes(range(256)) * 16
 
 
@@ -84,13 +96,18 @@ class Box:
         return {"at": str(self.at), "in": str(self.inputs), **names}
 
     def state(self) -> dict[str, tuple[object, ...]]:
-        """Every file but those below `cwd`, by what changes when it is written to, whoever sets its times back."""
+        """Every file but those below `cwd`, by what changes when it is written to, whoever sets its times back.
+
+        Of a lab's lock it counts that it is there: whoever has it writes into it who that is.
+        """
         found: dict[str, tuple[object, ...]] = {}
         directories = [str(self.at)]
         while directories:
             for entry in os.scandir(directories.pop()):
                 status = entry.stat(follow_symlinks=False)
-                if not entry.is_dir(follow_symlinks=False):
+                if entry.name == ".night.lock":
+                    found[entry.path] = (status.st_mode, status.st_ino)
+                elif not entry.is_dir(follow_symlinks=False):
                     found[entry.path] = (status.st_mode, status.st_ino, status.st_size, status.st_ctime_ns)
                 elif entry.path != str(self.cwd):
                     found[entry.path] = (status.st_mode,)
@@ -173,6 +190,7 @@ def _write_inputs(inputs: Path) -> None:
         "profile.toml": b'inherits = "none"\n[knobs]\n"ksm.run" = 0\n',
         "state.json": b'{"kind": "numabench state", "values": {"ksm.run": "0"}}\n',
         "tree.tar": lzma.decompress((_TOPOLOGY / "1n.tar.xz").read_bytes()),
+        "lab.toml": _LAB,
         "fragment": b"CONFIG_KSM=y\n",
         "patch": b"--- a/mm/x.c\n+++ b/mm/x.c\n@@ -1 +1 @@\n-a\n+b\n",
         "empty": b"",
@@ -190,6 +208,8 @@ def _write_inputs(inputs: Path) -> None:
     (inputs / "unreadable").chmod(0)
     os.mkfifo(inputs / "fifo")
     (inputs / "directory").mkdir()
+    (inputs / "lab/nights").mkdir(parents=True)
+    (inputs / "lab/.night.lock").touch()
     (inputs / "directory/file").write_text("a\n")
     (inputs / "source").mkdir()
     (inputs / "source/Makefile").write_text("VERSION = 6\nPATCHLEVEL = 1\n")

@@ -67,9 +67,11 @@ def run(
     """
     from numabench.fleet import night as of_night
     from numabench.fleet import night_file
-    from numabench.host.root import Root
 
     read = _read(lab)
+    at = _root(root)
+    if night is not None:
+        night_file.path_of(read.directory, night)
     read.directory.mkdir(parents=True, exist_ok=True)
     directory = read.directory.resolve()
     progress = StderrProgress()
@@ -78,10 +80,10 @@ def run(
             if resume:
                 chosen = night_file.load(night_file.path_of(directory, night or of_night.last(directory)))
             else:
-                chosen = _begin(read, directory, night, progress, Root(root))
+                chosen = _begin(read, directory, night, progress, at)
             _require(chosen)
             progress.say(f"night {chosen.name}: {len(chosen.cells)} cells in {len(chosen.blocks)} boots: {chosen.path}")
-            how = of_night.run_night(chosen, directory, progress, root=Root(root))
+            how = of_night.run_night(chosen, directory, progress, root=at)
             verdict = _verdict(directory, chosen, progress)
     finally:
         progress.clear()
@@ -121,12 +123,11 @@ def block(
     Exits with 0 where all its cells ended, with 4 on a wrong kernel, else with 1.
     """
     from numabench.fleet.block import run_block
-    from numabench.host.root import Root
 
     progress = StderrProgress()
     try:
         _load_what_runs_need()
-        status = run_block(night.absolute(), block_id, attempt_token, _main, progress, root=Root(root))
+        status = run_block(night.absolute(), block_id, attempt_token, _main, progress, root=_root(root))
     finally:
         progress.clear()
     raise typer.Exit(status)
@@ -146,6 +147,14 @@ def _main(argv: Sequence[str]) -> NoReturn:
 
     sys.argv = ["numabench", *argv]
     main()
+
+
+def _root(directory: Path) -> Root:
+    from numabench.host.root import Root
+
+    if not directory.is_dir():
+        raise UsageError(f"--root {directory} is not a directory", "leave it out")
+    return Root(directory)
 
 
 def _read(lab: Path) -> LabPlan:

@@ -13,6 +13,7 @@ import json
 import tomllib
 from typing import TYPE_CHECKING
 
+from numabench import named_file
 from numabench.analysis.history.night import ANY_METRIC, Known
 from numabench.errors import ResultError, UsageError
 from numabench.store.index import open_index
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ACKNOWLEDGED_FILE = "acknowledged.toml"
+_MAX_BYTES = 4 << 20
 _KEYS = ("cell", "metric", "night", "reason")
 
 
@@ -29,10 +31,11 @@ def read(lab: Path) -> tuple[Known, ...]:
     """The known changes of a lab; none where it has no such file. Raises `ResultError`, naming the entry."""
     path = lab / ACKNOWLEDGED_FILE
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("change", [])
+        entries = tomllib.loads(named_file.read(path, _MAX_BYTES).decode()).get("change", [])
     except FileNotFoundError:
         return ()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Of a number of thousands of digits Python says ValueError, tomllib does not say its own.
+    except (ValueError, RecursionError) as error:
         raise ResultError(f"{path}: {error}", "correct it, or take it away") from error
     except OSError as error:
         raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from error

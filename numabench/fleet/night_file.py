@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numabench import __version__
-from numabench.errors import ResultError
+from numabench.errors import ResultError, UsageError
 from numabench.fields import Fields, parse
 from numabench.fleet.cells import Block, Cell
 from numabench.fleet.plan import MachinePlan
@@ -106,14 +106,14 @@ def new_name(lab: Path, date: str) -> str:
 
 
 def path_of(lab: Path, name: str) -> Path:
-    """A night's directory. Raises `ResultError` for a name that is not a night's."""
+    """A night's directory. Raises `UsageError` for a name that is not a night's."""
     if not _NAME.fullmatch(name):
-        raise ResultError(f"{name!a} is not a night's name", "write it as 2026-11-25, or 2026-11-25.2")
+        raise UsageError(f"{name!a} is not a night's name", "write it as 2026-11-25, or 2026-11-25.2")
     return lab / NIGHTS / name
 
 
 def check_new(lab: Path, name: str) -> None:
-    """Refuse, with `ResultError`, a name that no new night can have: before kernels are built for it."""
+    """Refuse a name that no new night can have, before kernels are built for it: `UsageError`, `ResultError`."""
     if path_of(lab, name).exists():
         raise ResultError(f"night {name} is there already", "go on with it: --resume")
 

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from numabench import named_file
 from numabench.errors import UsageError
 from numabench.fleet.toml_lines import key_lines, line_of
 from numabench.units import parse_duration, parse_size
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numabench.fleet.toml_lines import Path
 
 T = TypeVar("T")
+_MAX_BYTES = 4 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,47}")
 
 
@@ -48,16 +50,17 @@ class Document:
         self.file = file
         self.problems: list[Problem] = []
         try:
-            text = file.read_text(encoding="utf-8")
+            text = named_file.read(file, _MAX_BYTES).decode()
             self.values = tomllib.loads(text)
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}", "give the path of a lab's plan") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{file} is not TOML: {error}", "see https://toml.io, and docs/nightly.md") from None
         except UnicodeDecodeError as error:
             raise UsageError(
                 f"{file} is not TOML: it is not UTF-8 at byte {error.start}", "see docs/nightly.md"
             ) from None
+        # Of a number of thousands of digits Python says ValueError, tomllib does not say its own.
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file} is not TOML: {error}", "see https://toml.io, and docs/nightly.md") from None
         self.lines = key_lines(text, self.values)
 
     def wrong(self, path: Path, where: str, message: str) -> None:

@@ -72,6 +72,19 @@ BASES = {
     "list": Base({}, _RESULTS),
     # Of so many nodes there are too few on any machine.
     "doctor": Base({}, ("--nodes", "64"), ends=EXIT_UNFIT),
+    "index": Base({"lab": ("{in}/directory",)}, ends=EXIT_FAILED),
+    "nightly plan": Base({"lab": ("{in}/lab.toml",)}),
+    # The kernel is not in the cache.
+    "nightly run": Base({"lab": ("{in}/lab.toml",)}, ends=EXIT_CANNOT_RUN),
+    "nightly block": Base(
+        {"night": ("{in}/directory",), "block_id": ("b",)}, ("--attempt-token", "t"), ends=EXIT_FAILED
+    ),
+    # There is no index to know its cells from.
+    "nightly acknowledge": Base(
+        {"lab": ("{in}/lab.toml",), "cell": ("c",), "metric": ("*",)},
+        ("--night", "2026-11-25", "--reason", "it is known"),
+        ends=EXIT_FAILED,
+    ),
     "workloads": Base(),
     "drivers": Base(),
     "topology": Base(),
@@ -130,6 +143,20 @@ KINDS = {
     "migration runs": _WORD,
     "callgraph recording": _FILE,
     "locks recording": _FILE,
+    "index lab": Kind("file", fitting=("directory",)),
+    "index --parquet": _DIRECTORY,
+    "nightly plan lab": _FILE,
+    "nightly run lab": _FILE,
+    "nightly run --root": Kind("file", fitting=("directory",)),
+    "nightly block night": _FILE,
+    "nightly block --root": Kind("file", fitting=("directory",)),
+    "nightly acknowledge lab": _FILE,
+    "nightly acknowledge cell": _WORD,
+    "nightly acknowledge metric": _WORD,
+    "nightly acknowledge --night": _WORD,
+    "nightly acknowledge --reason": _TEXT,
+    "nightly block block_id": _WORD,
+    "nightly block --attempt-token": _WORD,
     "callgraph --comm": _TEXT,
     "callgraph --symbol": _TEXT,
     "callgraph --event": _WORD,
