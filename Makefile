@@ -14,7 +14,7 @@ demo:
 
 test:
 	scripts/setup test
-	.venv/bin/python -m pytest $(PYTEST)
+	.venv/bin/python -m pytest -n 2 $(PYTEST)
 
 lint:
 	scripts/setup test

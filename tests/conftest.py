@@ -1,4 +1,4 @@
-"""Guests shared by all tests, and which tests CI may skip. Booting a guest takes ten seconds of both CPUs."""
+"""Guests shared by the tests of a process, and which tests CI may skip. Booting a guest takes ten seconds of CPU."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from numabench.lab.shapes import Shape, shape
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+    from scheduling import Scheduling
+    from xdist.remote import Producer
 
     from numabench.lab.kernels import Kernel
 
@@ -67,6 +70,22 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_unlisted_skip(report)
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        import scheduling
+
+        scheduling.order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    import scheduling
+
+    # Not by the number of tests: a few in guests take longer than a thousand others.
+    config.option.loadscopereorder = False
+    return scheduling.Scheduling(config, log)
 
 
 def _require_guests() -> None:
