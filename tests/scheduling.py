@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
-
     import pytest
 
 # Runs on this machine: they may set its knobs, for which the second of two at once is refused.
