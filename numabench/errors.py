@@ -4,6 +4,8 @@ from __future__ import annotations
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+# Of a report: something got worse that nobody has acknowledged. No error raises it.
+EXIT_REGRESSION = 3
 EXIT_UNFIT = 4
 EXIT_CANNOT_RUN = 77
 EXIT_INTERRUPTED = 130
