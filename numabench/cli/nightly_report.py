@@ -44,7 +44,7 @@ def report(
         raise UsageError("stdout takes one answer at a time", "name a file for the others")
     if no_site and site is not None:
         raise UsageError("--site and --no-site exclude each other", "leave one out")
-    morning = _gather(lab, night)
+    morning = _gather(lab, night, site, with_site=not no_site)
     _write(morning, junit, markdown)
     if as_json:
         from numabench.report.nightly.data import report as plain
@@ -61,12 +61,15 @@ def report(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _gather(lab: Path, name: str | None) -> Morning:
+def _gather(lab: Path, name: str | None, site: Path | None, *, with_site: bool) -> Morning:
+    """The morning; its pages go to `site`, by default beside the nights."""
     from numabench.cli.index import measured
     from numabench.cli.progress import StderrProgress
     from numabench.cli.run_words import run_words
     from numabench.fleet import morning as of_night
     from numabench.fleet import night_file, plan, verdict
+    from numabench.fleet import site as of_site
+    from numabench.report.site import tree
     from numabench.store.index import open_index
 
     directory = plan.read(lab, run_words()).directory.resolve()
@@ -79,6 +82,13 @@ def _gather(lab: Path, name: str | None) -> Morning:
         night = night_file.load(night_file.path_of(directory, chosen))
         with open_index(directory) as index:
             morning = of_night.gather(night, found, index, _compare, progress.status)
+            if with_site and chosen == of_night.last_night(directory):
+                progress.status("writing the site")
+                where = site or directory / of_site.SITE
+                done = tree.write(where, of_site.gather(morning, found, index))
+                progress.say(f"{done.written} of {done.pages} pages written: {where / 'index.html'}")
+            elif with_site:
+                progress.say(f"the site shows the last night: it stays as it is ({chosen} is not the last)")
     finally:
         progress.clear()
     return morning

@@ -331,6 +331,19 @@ class Index:
         )
         return tuple(RunRow(row[0], self.lab / row[1], *row[2:]) for row in rows)
 
+    def runs_by_night(self, cell: str) -> dict[str, tuple[RunRow, ...]]:
+        """All runs of a cell, by night and boot; nights without one are left out."""
+        rows = self._rows(
+            "SELECT nights.name, runs.name, path, boots.boot, attempt, boot_id, created_utc, release, workload"
+            " FROM runs JOIN boots ON boots.id = runs.boot JOIN nights ON nights.id = boots.night"
+            " WHERE boots.cell = (SELECT id FROM cells WHERE name = ?) ORDER BY boots.boot, runs.name",
+            cell,
+        )
+        found: dict[str, list[RunRow]] = {}
+        for night, run_id, path, *rest in rows:
+            found.setdefault(night, []).append(RunRow(run_id, self.lab / path, *rest))
+        return {night: tuple(runs) for night, runs in found.items()}
+
     def series(self, cell: str, metric: str) -> Levels:
         """A cell's figure by night, oldest first: the medians of each boot's values, boots in order.
 

@@ -26,7 +26,7 @@ KERNEL_FILES = ("guest.config", "*.patch")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 BUILD_S = 600.0
 # What a report in HTML is made of.
-PAGE = ("page.html", "page.css", "page.js")
+PAGE = ("page.html", "page.css", "page.js", "base.css", "site.css", "site.js")
 
 
 def environment(**more: str) -> dict[str, str]:

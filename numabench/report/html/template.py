@@ -86,7 +86,7 @@ def _fill(title: str, head: Html, before: Sequence[Html], data: dict[str, Any], 
     Its policy (Content Security Policy Level 3) names the one style sheet and the one script by their hashes; nothing
     is fetched, and no text can become markup (Trusted Types).
     """
-    style, script = _file("page.css"), _file("page.js")
+    style, script = _file("base.css") + _file("page.css"), _file("page.js")
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
