@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Figures that are shown with their boots and unfolded, and nights that are told in full.
 _MOST_MAIN, _RECENT = 6, 45
+# With more nights a second picture has the last ones.
+_LONG = 90
 _MOST_LOGS, _MOST_MOVERS = 6, 12
 
 
@@ -89,7 +91,7 @@ def direction(change: Change) -> Html:
 
 def night_link(page: Path, night: str) -> Html:
     """A cell of a table that leads to a night."""
-    return tag("td", tag("a", night, href=names.link(page, names.night_page(night))))
+    return tag("td", tag("a", night, href=names.link(page, names.night_page(night))), class_="date")
 
 
 def _graphs(history: CellHistory, page: Path) -> Html | None:
@@ -130,7 +132,14 @@ def _figures(figures: Sequence[SeriesVerdict], nights: Sequence[str]) -> list[Ht
     if not main:
         return [tag("section", tag("h2", "Figures"), tag("p", "It has not been measured yet."))]
     shown = [_figure(figure, nights, with_boots=place < _MOST_MAIN) for place, figure in enumerate(main)]
-    sections = [tag("section", tag("h2", "Figures"), _key(), tag("div", *shown, class_="charts"))]
+    sections = [
+        tag(
+            "section",
+            tag("h2", "Figures"),
+            _key(),
+            tag("div", *shown, class_="charts" if len(nights) <= _LONG else None),
+        )
+    ]
     if rest:
         folded = [
             tag("details", tag("summary", _caption(figure)), _figure(figure, nights, with_boots=False))
@@ -156,8 +165,14 @@ def _key() -> Html:
 
 
 def _figure(figure: SeriesVerdict, nights: Sequence[str], *, with_boots: bool) -> Html:
-    picture = chart.series_chart(figure, nights, with_boots=with_boots)
-    return tag("figure", tag("figcaption", _caption(figure)), picture, class_="series")
+    whole = chart.series_chart(figure, nights, with_boots=with_boots)
+    if with_boots and len(nights) > _LONG:
+        # What is new is lost at the edge of a long history.
+        recent = chart.series_chart(figure, nights[-chart.RECENT :])
+        parts = [tag("div", whole, recent, class_="charts")]
+    else:
+        parts = [whole]
+    return tag("figure", tag("figcaption", _caption(figure)), *parts, class_="series")
 
 
 def _caption(figure: SeriesVerdict) -> Html:

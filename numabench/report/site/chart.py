@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
     from numabench.analysis.history.types import Change, Point, SeriesVerdict
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _ABOVE, _BELOW = 1440, 420, 190, 14, 40, 54
-_RECENT, _SPARK_WIDTH, _SPARK_HEIGHT = 60, 130, 26
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _ABOVE, _BELOW = 1440, 520, 250, 14, 44, 62
+RECENT, _SPARK_WIDTH, _SPARK_HEIGHT = 60, 130, 26
 # A scale that one outlier stretches by more than this shows it at its edge.
 _STRETCH = 6.0
 _SAME = 1e-6
+# Units in which an amount is scaled; others stand in the caption.
+_IN_AMOUNT = frozenset(("s", "ns", "B", "bytes", "share"))
 
 
 class Scale:
@@ -95,7 +97,9 @@ def _grid(scale: Scale, unit: str) -> Iterable[Html]:
         value = scale.low + part * (scale.high - scale.low)
         y = scale.y(value)
         yield _path("rule", f"M{_LEFT} {y}H{_WIDTH - _RIGHT}")
-        yield tag("text", words.amount(value, unit), x=_LEFT - 14, y=y + 8, class_="tick end")
+        yield tag(
+            "text", words.amount(value, unit if unit in _IN_AMOUNT else ""), x=_LEFT - 14, y=y + 8, class_="tick end"
+        )
 
 
 def _dates(nights: Sequence[str]) -> Iterable[Html]:
@@ -145,7 +149,7 @@ def look(change: Change) -> str:
     return "known" if change.acknowledged else change.direction
 
 
-# From the middle of its foot: worse is a triangle, better a disc, neither a diamond; what is known is hollow and dashed.
+# From the middle of its foot: worse is a triangle, better a disc, neither a diamond. What is known is hollow, dashed.
 _SHAPES = {"worse": "h-14l14-26l14 26Z", "better": "m0-24a12 12 0 1 0 .1 0Z", "changed": "l-13-13l13-13l13 13Z"}
 
 
@@ -189,7 +193,7 @@ def _described(figure: SeriesVerdict, points: Sequence[Point]) -> str:
 
 def sparkline(figure: SeriesVerdict, nights: Sequence[str]) -> Html:
     """A figure's last nights as a small line, with a bar where its level changed."""
-    recent = nights[-_RECENT:]
+    recent = nights[-RECENT:]
     places = {night: place for place, night in enumerate(recent)}
     points = [point for point in figure.points if point.night in places]
     values = [point.value for point in points] or [0.0]

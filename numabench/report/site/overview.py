@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numabench.report.nightly.morning import Changed, Morning
     from numabench.report.site.lab import CellHistory, Lab
 
-_MOST_SHIFTS, _RECENT = 4, 14
+_MOST_CELLS, _MOST_SHIFTS, _RECENT = 8, 4, 14
 # A change of one of a cell's figures by how much it matters.
 _ORDER = ("worse", "better", "changed")
 
@@ -51,7 +51,7 @@ def render(lab: Lab, states: Mapping[str, Sequence[str]]) -> str:
 def _banner(morning: Morning) -> Html:
     look = "banner alarm" if morning.worse else "banner" if morning.not_ok or morning.notes else "banner fine"
     sentence = words.verdict(morning)
-    worse = tag("ul", *_items(morning.worse)) if morning.worse else None
+    worse = _list(morning.worse)
     notes = [tag("p", note) for note in morning.notes]
     return tag(
         "div", tag("strong", sentence[:1].upper() + sentence[1:] + "."), *notes, worse, class_=look, role="status"
@@ -59,7 +59,19 @@ def _banner(morning: Morning) -> Html:
 
 
 def _changed(title: str, changed: Sequence[Changed]) -> Html | None:
-    return tag("section", tag("h2", title), tag("ul", *_items(changed))) if changed else None
+    return tag("section", tag("h2", title), _list(changed)) if changed else None
+
+
+def _list(changed: Sequence[Changed]) -> Html | None:
+    """A few cells, and the others folded."""
+    if not changed:
+        return None
+    items = _items(changed)
+    more = items[_MOST_CELLS:]
+    folded = (
+        tag("details", tag("summary", f"{words.count(len(more), 'cell')} more"), tag("ul", *more)) if more else None
+    )
+    return tag("div", tag("ul", *items[:_MOST_CELLS]), folded)
 
 
 def _items(changed: Sequence[Changed]) -> list[Html]:
@@ -164,7 +176,12 @@ def _cell(lab: Lab, history: CellHistory) -> Html:
                 tag("span", figure.label, class_="what"),
                 class_="value",
             ),
-            tag("div", direction(new[0][1]), f" {words.relative(new[0][1].ratio)}" if new[0][1].ratio else None)
+            tag(
+                "div",
+                direction(new[0][1]),
+                f" {words.relative(new[0][1].ratio)}" if new[0][1].ratio else None,
+                class_="date",
+            )
             if new
             else None,
             chart.sparkline(figure, nights),
