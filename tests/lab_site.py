@@ -66,8 +66,7 @@ def lab(root: Path, *, nights: int, workloads: int, kernels: Sequence[str], figu
     names = dates(nights)
     histories = []
     for number in range(workloads):
-        for kernel in kernels:
-            histories.append(_history(root, f"w{number}", kernel, names, figures, chance))
+        histories += [_history((root, chance), f"w{number}", kernel, names, figures) for kernel in kernels]
     histories.append(_hostile(root, names, figures, chance))
     worse = [
         Changed(
@@ -96,8 +95,9 @@ def lab(root: Path, *, nights: int, workloads: int, kernels: Sequence[str], figu
 
 
 def _history(
-    root: Path, workload: str, kernel: str, names: Sequence[str], figures: int, chance: np.random.Generator
+    of: tuple[Path, np.random.Generator], workload: str, kernel: str, names: Sequence[str], figures: int
 ) -> CellHistory:
+    root, chance = of
     cell = f"{workload}.{kernel}.box.1a2b3c4d"
     stays = []
     for place, name in enumerate(names):

@@ -81,7 +81,7 @@ def _gather(lab: Path, name: str | None, site: Path | None, *, with_site: bool) 
         found = verdict.bring_up(directory, chosen, measured, progress.say)
         night = night_file.load(night_file.path_of(directory, chosen))
         with open_index(directory) as index:
-            morning = of_night.gather(night, found, index, _compare, progress.status)
+            morning = of_night.gather(night, found, index, compare, progress.status)
             if with_site and chosen == of_night.last_night(directory):
                 progress.status("writing the site")
                 where = site or directory / of_site.SITE
@@ -94,7 +94,7 @@ def _gather(lab: Path, name: str | None, site: Path | None, *, with_site: bool) 
     return morning
 
 
-def _compare(before: Sequence[Run], after: Sequence[Run]) -> Diff:
+def compare(before: Sequence[Run], after: Sequence[Run]) -> Diff:
     from numabench.cli.diff import View, compare
 
     return compare(before, after, View(anyway=True))

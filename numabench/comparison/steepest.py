@@ -18,14 +18,18 @@ _PART = 0.5
 def steepest(tree: TreeDiff, *, least: float = 0.005) -> tuple[NodeChange, ...]:
     """The chain of calls along which most moved: from the outermost caller in, each with half of the one above or more.
 
-    It goes through the node whose share moved most. Empty where none moved by `least` (0 to 1).
+    It goes through the node whose share grew most: of shares that sum up to one, what one wins others lose. Where
+    nothing grew by half of what another shrank it is the one that shrank most. Empty where none moved by `least`.
     """
     nodes = tree.nodes
-    place = max(range(len(nodes)), key=lambda place: (abs(nodes[place].delta), -nodes[place].depth), default=-1)
-    if place < 0 or abs(nodes[place].delta) < least:
+    if not nodes:
         return ()
-    sign = 1 if nodes[place].delta > 0 else -1
+    grown = max(range(len(nodes)), key=lambda place: (nodes[place].delta, -nodes[place].depth))
+    shrunk = min(range(len(nodes)), key=lambda place: (nodes[place].delta, nodes[place].depth))
+    sign, place = (1, grown) if nodes[grown].delta >= -_PART * nodes[shrunk].delta else (-1, shrunk)
     most = sign * nodes[place].delta
+    if most < least:
+        return ()
     above = place
     while (parent := nodes[above].parent) >= 0 and sign * nodes[parent].delta >= _PART * most:
         above = parent

@@ -90,16 +90,7 @@ def _changed(
             compare, say = how
             say(f"comparing the call graphs of {cell} around {night}")
             shown[cell, night] = graphs.compared(lab, cell, night, (runs.before, runs.after), compare)
-    return Changed(cell, shifts, shown[cell, night], runs.again, runs.before, runs.after, _releases(index, cell, night))
-
-
-def _releases(index: Index, cell: str, night: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The kernel's releases in the last night before a change and in its first one."""
-    nights = index.nights()
-    place = nights.index(night)
-    before = next((runs for one in reversed(nights[:place]) if (runs := index.runs(cell, one))), ())
-    after = index.runs(cell, night)
-    return tuple(dict.fromkeys(run.release for run in before)), tuple(dict.fromkeys(run.release for run in after))
+    return Changed(cell, shifts, shown[cell, night], runs.again, runs.before, runs.after)
 
 
 def _unjudged(series: Sequence[SeriesVerdict]) -> tuple[Unjudged, ...]:

@@ -54,5 +54,4 @@ def _changed(one: Changed) -> dict[str, Any]:
         "again": list(one.again),
         "before": [str(path) for path in one.before],
         "after": [str(path) for path in one.after],
-        "releases": plain(one.releases),
     }

@@ -72,6 +72,8 @@ def _fail(case: ElementTree.Element, worse: Changed) -> None:
         for shift in worse.shifts
     ]
     message = lines[0] + (f"; and {words.count(len(lines) - 1, 'figure')} more" if len(lines) > 1 else "")
+    if kernel := words.kernel(worse):
+        lines.append(f"its kernel is another since then: {kernel}")
     lines += [f"{mover.name}: {words.moved(mover)}" for mover in worse.graph.movers]
     lines += [f"along {' > '.join(worse.graph.path)}"] if worse.graph.path else []
     lines += [f"again: {paste(worse.again)}"] if worse.again else []

@@ -79,7 +79,7 @@ def _rows(changed: Sequence[Changed]) -> Iterator[tuple[str, ...]]:
                 _text(words.levels(change, figure.unit)),
                 _text(words.size(change)),
                 _text(change.night),
-                _text(change.acknowledged or "; ".join(map(words.note, figure.notes))),
+                _text("; ".join([change.acknowledged or change.kernel, *words.doubts(shift)]).lstrip("; ")),
             )
 
 

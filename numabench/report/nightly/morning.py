@@ -62,7 +62,7 @@ class Changed:
     """What is new of a cell. `shifts` are of its figures, the main ones first.
 
     `again` is the command that runs the cell once more, empty where it is not on record; `before` and `after` are the
-    runs on both sides, and `releases` the kernels that these ran on.
+    runs on both sides.
     """
 
     cell: str
@@ -71,7 +71,6 @@ class Changed:
     again: tuple[str, ...] = ()
     before: tuple[Path, ...] = ()
     after: tuple[Path, ...] = ()
-    releases: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 @dataclass(frozen=True)

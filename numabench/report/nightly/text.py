@@ -50,8 +50,8 @@ def _changed(page: Page, title: str, changed: Sequence[Changed]) -> None:
         if reason := one.shifts[0].change.acknowledged:
             page.text(f"known: {reason}", indent=4, hang=2)
             continue
-        if one.releases[0] != one.releases[1] and all(one.releases):
-            page.text(f"kernels: {', '.join(one.releases[0])} -> {', '.join(one.releases[1])}", indent=4, hang=2)
+        if kernel := words.kernel(one):
+            page.text(f"its kernel is another since then: {kernel}", indent=4, hang=2)
         _graph(page, one.graph)
         if one.again:
             page.text(f"again: {paste(one.again)}", indent=4, hang=4)
@@ -63,7 +63,7 @@ def _shift(page: Page, shift: Shift) -> None:
     figure, change = shift.figure, shift.change
     name = words.label(figure.label, figure.key.metric)
     told = f"{words.levels(change, figure.unit)}  {words.size(change)}".rstrip()
-    notes = "".join(f"; {words.note(note)}" for note in figure.notes)
+    notes = "".join(f"; {note}" for note in words.doubts(shift))
     page.text(f"{name:<{_LABEL}} {told}, since {change.night}{notes}", indent=4, hang=4)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numabench.analysis.history.types import Change
-    from numabench.report.nightly.morning import Changed, Morning, Mover
+    from numabench.report.nightly.morning import Changed, Morning, Mover, Shift
 
 # From so many times on a ratio reads better than a percentage.
 _TIMES = 3.0
@@ -22,7 +22,7 @@ _MAIN = (
 )
 _NOTES = {
     "few-nights": "too few nights to judge",
-    "two-nights": "judged from two nights, by the boots and by what else moved",
+    "young": "few nights: judged by its boots, beside the other cells of the same nights",
     "bimodal": "values fall into two groups: the noise is as large as they are apart",
     "autocorrelated": "nights resemble their neighbours: look twice",
     "one-boot": "one boot a night: what the boot did and what the night did cannot be told apart",
@@ -90,6 +90,17 @@ def moved(mover: Mover) -> str:
 def note(name: str) -> str:
     """What a note of a series means."""
     return _NOTES.get(name, name)
+
+
+def doubts(shift: Shift) -> list[str]:
+    """What must be known to believe a change: how it was found, where not by its nights, and what made that harder."""
+    by_boots = ["young"] if shift.change.judged_by == "boots" and "young" not in shift.figure.notes else []
+    return [note(name) for name in (*by_boots, *shift.figure.notes)]
+
+
+def kernel(changed: Changed) -> str:
+    """What of the kernel is another since a cell changed; empty where nothing is, or it is not known."""
+    return next((shift.change.kernel for shift in changed.shifts if shift.change.kernel), "")
 
 
 def count(number: int, what: str) -> str:

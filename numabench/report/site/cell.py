@@ -66,7 +66,7 @@ def _changes(figures: Sequence[SeriesVerdict], page: Path) -> Html:
             tag("td", direction(change)),
             number(chart.levels(change, figure.unit)),
             number(words.size(change)),
-            tag("td", change.acknowledged, class_="reason"),
+            tag("td", known_or_kernel(change), class_="reason"),
         )
         for figure, change in sorted(
             ((figure, change) for figure in figures for change in figure.changes),
@@ -75,7 +75,7 @@ def _changes(figures: Sequence[SeriesVerdict], page: Path) -> Html:
         )
     ]
     told = (
-        table(("figure", "since", "", "before -> after", "change (95 %)", "known because"), rows)
+        table(("figure", "since", "", "before -> after", "change (95 %)", "what is known"), rows)
         if rows
         else tag("p", "No figure has changed its level so far.")
     )
@@ -87,6 +87,11 @@ def direction(change: Change) -> Html:
     known = bool(change.acknowledged)
     sign = chart.key_sign(change.direction, known=known)
     return tag("span", sign, change.direction, class_="known" if known else change.direction)
+
+
+def known_or_kernel(change: Change) -> str:
+    """Why a change is known, and what of the kernel was another."""
+    return "; ".join(told for told in (change.acknowledged, change.kernel and f"kernel: {change.kernel}") if told)
 
 
 def night_link(page: Path, night: str) -> Html:

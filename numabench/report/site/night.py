@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from numabench.report.html.element import Html, number, table, tag
 from numabench.report.nightly import words
 from numabench.report.site import chart, frame, names
-from numabench.report.site.cell import direction, run_links
+from numabench.report.site.cell import direction, known_or_kernel, run_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,11 +75,11 @@ def _changes(began: Sequence[Shift], page: Path) -> Html | None:
             tag("td", direction(shift.change)),
             number(chart.levels(shift.change, shift.figure.unit)),
             number(words.size(shift.change)),
-            tag("td", shift.change.acknowledged, class_="reason"),
+            tag("td", known_or_kernel(shift.change), class_="reason"),
         )
         for shift in began
     ]
-    head = ("cell", "figure", "", "before -> after", "change (95 %)", "known because")
+    head = ("cell", "figure", "", "before -> after", "change (95 %)", "what is known")
     return tag("section", tag("h2", "New levels that began in this night"), table(head, rows))
 
 

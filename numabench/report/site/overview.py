@@ -10,7 +10,7 @@ from numabench.report.html.element import Html, table, tag
 from numabench.report.nightly import words
 from numabench.report.nightly.morning import OK
 from numabench.report.site import chart, frame, names
-from numabench.report.site.cell import direction
+from numabench.report.site.cell import direction, known_or_kernel
 from numabench.report.site.night import cell_link
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _items(changed: Sequence[Changed]) -> list[Html]:
                 f" {words.label(shift.figure.label, shift.figure.key.metric)}: "
                 f"{chart.levels(shift.change, shift.figure.unit)}, {words.size(shift.change)}, since "
                 f"{shift.change.night}"
-                + (f"; known: {shift.change.acknowledged}" if shift.change.acknowledged else ""),
+                + "".join(f"; {told}" for told in (known_or_kernel(shift.change), *words.doubts(shift)) if told),
             )
             for shift in one.shifts[:_MOST_SHIFTS]
         ]
