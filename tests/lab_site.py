@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -145,7 +147,7 @@ def _hostile(root: Path, names: Sequence[str], figures: int, chance: np.random.G
 
 
 def make_runs(lab: Lab) -> None:
-    """The directories and logs that the pages lead to."""
+    """The directories and logs that the pages lead to, and the comparisons that they show."""
     for history in lab.cells:
         for stay in history.stays:
             for _, path in stay.runs:
@@ -153,3 +155,15 @@ def make_runs(lab: Lab) -> None:
         for log in history.logs:
             log.file.parent.mkdir(parents=True, exist_ok=True)
             log.file.touch()
+
+
+def links(page: Path) -> set[Path]:
+    """The files and directories that a page leads to; it leads to nothing on a network."""
+    found = set()
+    for text in re.findall(r'(?:href|src)="([^"]*)"', page.read_text()):
+        parts = urlsplit(text)
+        assert parts.scheme in {"", "data"}, text
+        assert not parts.netloc, text
+        if not parts.scheme and parts.path:
+            found.add((page.parent / unquote(parts.path)).resolve())
+    return found

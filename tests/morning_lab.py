@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SLOW, WELL, TWIN = "numa02.v7.box.2a2b3c4d", "numa02.v6.box.1a2b3c4d", "numa02.v6-aa.box.5a2b3c4d"
 BROKEN, BARRED = "broken.v6.box.3a2b3c4d", "barred.v6.box.4a2b3c4d"
-CELLS = (SLOW, WELL, TWIN, BROKEN, BARRED)
+CELLS = (WELL, SLOW, TWIN, BROKEN, BARRED)
 OUTCOMES = {BROKEN: Outcome(FAILED, "<b>out of memory</b> | `x`"), BARRED: Outcome(BLOCKED, "needs 4 nodes")}
-NIGHTS, BOOTS, LAST_SLOW = 20, 2, 4
+NIGHTS, BOOTS, LAST_SLOW = 24, 2, 4
 PLAN = """\
 [lab]
 name = "cellar"
@@ -53,7 +53,7 @@ def write(lab: Path, *, slower: float = 1.1, recorded: bool = True) -> list[str]
     for place, name in enumerate(names):
         is_slow = place >= NIGHTS - LAST_SLOW
         cells = CELLS if place == NIGHTS - 1 else CELLS[:3]
-        night = lab_nights.write_night(lab, name, cells, twins=(), boots=BOOTS)
+        night = lab_nights.write_night(lab, name, cells, twins=(TWIN,), boots=BOOTS)
         for cell in CELLS[:3]:
             for boot in range(1, BOOTS + 1):
                 seconds = 10 * np.exp(chance.normal(0, 0.01)) * (slower if cell == SLOW and is_slow else 1)

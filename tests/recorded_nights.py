@@ -1,4 +1,4 @@
-"""Runs of a lab's nights with a recording of the CPU, written as perf writes one, in which a function has a known share."""
+"""Runs of a lab's nights with a recording of the CPU, as perf writes one, in which a function has a known share."""
 
 from __future__ import annotations
 

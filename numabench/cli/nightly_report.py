@@ -95,9 +95,10 @@ def _gather(lab: Path, name: str | None, site: Path | None, *, with_site: bool) 
 
 
 def compare(before: Sequence[Run], after: Sequence[Run]) -> Diff:
-    from numabench.cli.diff import View, compare
+    """Two sides of a cell's runs compared as `numabench diff --anyway` does."""
+    from numabench.cli import diff
 
-    return compare(before, after, View(anyway=True))
+    return diff.compare(before, after, diff.View(anyway=True))
 
 
 def _write(morning: Morning, junit: Path | None, markdown: Path | None) -> None:

@@ -235,9 +235,7 @@ def test_markdown_has_a_table_of_what_changed_and_no_markup_of_others(told: Morn
     assert row.replace("\\|", "").count("|") == 4
 
 
-HOSTILE = (
-    "</code><script>x</script>|`\u202e\x1b[31m\ud800\x00]]>&\n## head @everyone https://evil.example www.evil.example"
-)
+HOSTILE = "</code><script>x</script>|`\u202e\x1b[31m\ud800\x00]]>&\n## head @everyone https://e.example www.e.example"
 
 
 def hostile(told: Morning) -> Morning:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.process import paste
-from numabench.report.html.element import Html, number, table, tag
+from numabench.report.html.element import Html, join, number, table, tag
 from numabench.report.nightly import words
 from numabench.report.nightly.morning import OK
 from numabench.report.site import chart, frame, names
@@ -48,7 +48,7 @@ def _facts(lab: Lab, history: CellHistory) -> Html:
         ("kernel", cell.kernel),
         ("experiment", cell.experiment),
         ("measures", tag("code", f"numabench run {paste(cell.words)}")),
-        (f"night {lab.morning.night}", frame.state(cell.state, f": {cell.reason}" if cell.reason else "")),
+        (f"night {lab.morning.night}", join([frame.state(cell.state), f": {cell.reason}" if cell.reason else None])),
     ]
     if cell.twin_of:
         twin = tag("a", cell.twin_of, href=names.link(names.cell_page(cell.name), names.cell_page(cell.twin_of)))

@@ -63,11 +63,11 @@ def _between(links: Sequence[Html]) -> list[Html]:
     return [join([link, " / "]) for link in links]
 
 
-def state(name: str, more: str = "") -> Html:
+def state(name: str) -> Html:
     """A cell's state, as a sign and a word."""
     if name not in STATES:
         return tag("span", "not measured", class_="known")
-    return tag("span", f"{_SIGNS[name]} {name}{more}", class_=f"state {name}")
+    return tag("span", f"{_SIGNS[name]} {name}", class_=f"state {name}")
 
 
 def state_count(states: Sequence[str]) -> str:
