@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from numabench.analysis.history.night import is_regression, smallest_by_figure
+from numabench.errors import ResultError
 from numabench.fleet import graphs, journal, night_file, quarantine
 from numabench.fleet.verdict import around
 from numabench.report.nightly.morning import Changed, Graph, Morning, Shift, TonightsCell, Unjudged, Visible
@@ -82,7 +83,11 @@ def _changed(
 ) -> Changed:
     first = shifts[0]
     cell, night = first.figure.key.cell, first.change.night
-    runs = around(index, first.figure.key, first.change)
+    try:
+        runs = around(index, first.figure.key, first.change)
+    except ResultError as error:
+        # Runs may have been taken away; what changed is told all the same.
+        return Changed(cell, shifts, Graph(night, missing=f"the runs cannot be read: {error}"))
     if (cell, night) not in shown:
         if how is None:
             shown[cell, night] = graphs.kept(lab, cell, night) or Graph(night, missing="not compared")

@@ -82,7 +82,9 @@ def _stays(cell: str, nights: Sequence[str], states: States, runs: dict[str, tup
         state, reason = states.get(night, {}).get(cell, (OK, _PUBLISHED) if own else ("", ""))
         if state:
             releases = ", ".join(dict.fromkeys(run.release for run in own))
-            found.append(Stay(night, state, reason, tuple((run.boot, run.path) for run in own), releases))
+            # Of old nights the runs may have been pruned.
+            runs_left = tuple((run.boot, run.path) for run in own if run.path.is_dir())
+            found.append(Stay(night, state, reason, runs_left, releases))
     return tuple(found)
 
 

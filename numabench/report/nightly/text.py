@@ -30,6 +30,9 @@ def render(morning: Morning, *, width: int = 100, colour: bool = False) -> str:
         ("Known changes", morning.known),
     ):
         _changed(page, title, changed)
+    if morning.worse:
+        page.blank()
+        page.text("What is known and meant to be so: numabench nightly acknowledge --help", indent=2)
     _not_ok(page, morning)
     _unjudged(page, morning)
     _visible(page, morning)
@@ -52,6 +55,8 @@ def _changed(page: Page, title: str, changed: Sequence[Changed]) -> None:
             continue
         if kernel := words.kernel(one):
             page.text(f"its kernel is another since then: {kernel}", indent=4, hang=2)
+        for doubt in dict.fromkeys(doubt for shift in one.shifts for doubt in words.doubts(shift)):
+            page.text(f"({doubt})", indent=4, hang=2)
         _graph(page, one.graph)
         if one.again:
             page.text(f"again: {paste(one.again)}", indent=4, hang=4)
@@ -63,8 +68,7 @@ def _shift(page: Page, shift: Shift) -> None:
     figure, change = shift.figure, shift.change
     name = words.label(figure.label, figure.key.metric)
     told = f"{words.levels(change, figure.unit)}  {words.size(change)}".rstrip()
-    notes = "".join(f"; {note}" for note in words.doubts(shift))
-    page.text(f"{name:<{_LABEL}} {told}, since {change.night}{notes}", indent=4, hang=4)
+    page.text(f"{name:<{_LABEL}} {told}, since {change.night}", indent=4, hang=4)
 
 
 def _graph(page: Page, graph: Graph) -> None:

@@ -20,9 +20,10 @@ _MAIN = (
     *("mb_per_s", "seconds_per_gib", "time_to.pages_local_90", "time_to.threads_settled", "call_ns.p50", "call_ns.p99"),
     *("access_ns.p99", "lock_wait_ns", "lock_waits", "failures", "pages_left", "kernel.", "cost."),
 )
+BY_BOOTS = "two-nights"
 _NOTES = {
     "few-nights": "too few nights to judge",
-    "young": "few nights: judged by its boots, beside the other cells of the same nights",
+    BY_BOOTS: "few nights: judged by its boots, beside the other cells of the same nights",
     "bimodal": "values fall into two groups: the noise is as large as they are apart",
     "autocorrelated": "nights resemble their neighbours: look twice",
     "one-boot": "one boot a night: what the boot did and what the night did cannot be told apart",
@@ -94,8 +95,8 @@ def note(name: str) -> str:
 
 def doubts(shift: Shift) -> list[str]:
     """What must be known to believe a change: how it was found, where not by its nights, and what made that harder."""
-    by_boots = ["young"] if shift.change.judged_by == "boots" and "young" not in shift.figure.notes else []
-    return [note(name) for name in (*by_boots, *shift.figure.notes)]
+    by_boots = [BY_BOOTS] if shift.change.judged_by == "boots" else []
+    return [note(name) for name in dict.fromkeys((*by_boots, *shift.figure.notes))]
 
 
 def kernel(changed: Changed) -> str:
