@@ -90,7 +90,8 @@ def _items(changed: Sequence[Changed]) -> list[Html]:
         ]
         more = len(one.shifts) - _MOST_SHIFTS
         told += [tag("div", f"and {words.count(more, 'figure')} more")] if more > 0 else []
-        moved = [f"{mover.name} {words.moved(mover)}" for mover in one.graph.movers[:3]]
+        moved = [f"along {' > '.join(one.graph.path)}"] if one.graph.path else []
+        moved += [f"{mover.name} {words.moved(mover)}" for mover in one.graph.movers[:3]]
         where = tag("div", "call graph: ", "; ".join(moved), class_="note") if moved else None
         items.append(tag("li", cell_link(names.INDEX, one.cell), *told, where))
     return items
