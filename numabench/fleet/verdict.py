@@ -151,13 +151,26 @@ def around(index: Index, key: SeriesKey, change: Change, *, nights: int = NIGHTS
 
 
 def write(lab: Path, verdict: NightVerdict) -> None:
-    """Write a night's verdict, in the place of an older one. Raises `ResultError`."""
-    plain = dataclasses.asdict(verdict)
+    """Write a night's verdict, in the place of an older one; what is in the index is not said again.
+
+    Raises `ResultError`.
+    """
+    plain = dataclasses.asdict(without_points(verdict))
     replace(lab / NIGHTS / verdict.night / VERDICT_FILE, {"schema_version": SCHEMA_VERSION, **plain})
 
 
+def without_points(verdict: NightVerdict) -> NightVerdict:
+    """A verdict as its file has it: after two years the points of all its series are 100 times as much as the rest."""
+    return dataclasses.replace(
+        verdict, series=tuple(dataclasses.replace(series, points=()) for series in verdict.series)
+    )
+
+
 def read(lab: Path, night: str) -> NightVerdict:
-    """Read a night's verdict. Raises `ResultError` where there is none, or it is damaged or of a newer numabench."""
+    """Read a night's verdict, without the points of its series, which the index has.
+
+    Raises `ResultError` where there is none, or it is damaged or of a newer numabench.
+    """
     path = lab / NIGHTS / night / VERDICT_FILE
     fields = parse(path, read_bytes(path))
     check_version(fields)
@@ -187,10 +200,7 @@ def _read_series(row: Fields) -> SeriesVerdict:
         label=row.text("label"),
         unit=row.text("unit", ""),
         better=cast("Better", _word(row, "better", ("higher", "lower", "neither"))),
-        points=tuple(
-            Point(point.text("night"), point.number("value", 0.0), point.numbers("boots"))
-            for point in row.rows("points")
-        ),
+        points=(),
         changes=tuple(_read_change(change) for change in row.rows("changes")),
         level=row.number("level", 0.0),
         noise=row.optional_quantity("noise"),

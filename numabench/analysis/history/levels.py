@@ -108,11 +108,11 @@ def _with_tonight(values: Floats, cuts: list[int], confirmed: list[Level], noise
     tested = list(_last_splits(values, cuts, noise))
     if not tested:
         return Levels(tuple(confirmed), None, noise)
-    best = min(tested, key=lambda level: (not level.shift.is_found, level.shift.p))
-    smallest = min(min(level.shift.p for level in tested) * SPLITS, 1.0)
-    if best.shift.is_found:
+    # Both tests say whether something changed, the one by size when: ranks of so few nights are too coarse for that.
+    best = min(tested, key=lambda level: level.shift.p)
+    if any(level.shift.is_found for level in tested):
         confirmed.append(best)
-    return Levels(tuple(confirmed), smallest, noise)
+    return Levels(tuple(confirmed), min(best.shift.p * SPLITS, 1.0), noise)
 
 
 def _last_splits(values: Floats, cuts: Sequence[int], noise: Noise) -> Iterator[Level]:

@@ -1,4 +1,4 @@
-"""What is known of a figure over nights. `verdict.json` is `NightVerdict` as plain data."""
+"""What is known of a figure over nights. `verdict.json` is `NightVerdict` as plain data, without points."""
 
 from __future__ import annotations
 
