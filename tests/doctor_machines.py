@@ -121,7 +121,9 @@ def context(root: Root, needs: Needs | None = None, later: Reading | None = None
     """What the doctor sees of a tree; `later` is a reading one second after that of the tree."""
     before = read(root, 0.0)
     own = {
-        name: known.pop(name) for name in ("euid", "denied_calls", "read_only", "open_files", "clock") if name in known
+        name: known.pop(name)
+        for name in ("euid", "denied_calls", "driver_lacks", "read_only", "open_files", "clock")
+        if name in known
     }
     return Context(
         root=root,

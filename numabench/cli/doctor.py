@@ -31,9 +31,12 @@ def doctor(
     from numabench.host import topology
     from numabench.host.root import LIVE
     from numabench.lab.requirements import requirements
+    from numabench.lab.shapes import MOST_NODES
 
     needs = _needs(nodes, target)
-    found = diagnose(needs, topology.read(), guest_lacks=requirements(), altered=altered(LIVE))
+    found = diagnose(
+        needs, topology.read(), guest_lacks=requirements(), most_guest_nodes=MOST_NODES, altered=altered(LIVE)
+    )
     if as_json:
         from numabench.report import doctor_json
 

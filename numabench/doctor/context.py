@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from numabench.drivers import catalog as drivers
+from numabench.drivers.driver import Circumstances
 from numabench.host import clock, knobs, libnuma, seccomp
 from numabench.host.root import LIVE, Root
 
@@ -31,8 +32,9 @@ class Needs:
     """The run that is to be served; where nothing was said of it, any that migrates pages between two nodes.
 
     `node_ids` are those asked for by number, empty where it is `node_count` of them. `driver` is empty for any;
-    `passes` are those that observe; `memory_bytes` is what the workload maps in all, at its published size. A run that
-    `has_set_knobs` is about to begin its first trial, and what it could not set stays as it is.
+    `passes` are those that observe; `memory_bytes` is what the workload maps in all, at its published size. One that
+    `is_driven` has its memory moved by the driver. A run that `has_set_knobs` is about to begin its first trial, and
+    what it could not set stays as it is.
     """
 
     node_count: int = 2
@@ -42,6 +44,7 @@ class Needs:
     passes: tuple[str, ...] = ()
     memory_bytes: int = 0
     has_set_knobs: bool = False
+    is_driven: bool = False
 
     @property
     def balances(self) -> bool:
@@ -56,19 +59,21 @@ class Needs:
 
 def needs_of(spec: Workload, driver: str, *, node_count: int = 2, node_ids: tuple[int, ...] = ()) -> Needs:
     """What a workload needs at its published size."""
-    return Needs(node_count, node_ids, spec.name, driver, memory_bytes=spec.memory_bytes)
+    return Needs(node_count, node_ids, spec.name, driver, memory_bytes=spec.memory_bytes, is_driven=spec.is_driven)
 
 
 @dataclass(frozen=True)
 class Process:
     """What only the running process can tell of itself and its machine; None where that is not known.
 
-    `denied_calls` has the errno of each NUMA system call that is refused whatever its arguments. `read_only` says why
-    knobs cannot be written, and is empty where they can; `open_files` is the soft limit of RLIMIT_NOFILE.
+    `denied_calls` has the errno of each NUMA system call that is refused whatever its arguments; where none is,
+    `driver_lacks` what the driver that was asked for misses of the kernel. `read_only` says why knobs cannot be
+    written, and is empty where they can; `open_files` is the soft limit of RLIMIT_NOFILE.
     """
 
     euid: int = 0
     denied_calls: Mapping[str, int] = field(default_factory=dict)
+    driver_lacks: tuple[str, ...] = ()
     read_only: str = ""
     open_files: int | None = None
     clock: ClockState | None = None
@@ -79,7 +84,8 @@ class Process:
 class Context:
     """Everything the checks see. `guest_lacks` says why no guest can serve instead; None where nobody looked.
 
-    `altered` are sentences about what a run that was killed has left set.
+    `most_guest_nodes` is how many the largest guest has. `altered` are sentences about what a
+    run that was killed has left set.
     """
 
     root: Root
@@ -90,6 +96,7 @@ class Context:
     knobs: Mapping[str, str]
     process: Process = Process()
     guest_lacks: tuple[str, ...] | None = None
+    most_guest_nodes: int | None = None
     altered: tuple[str, ...] = ()
 
     @property
@@ -117,13 +124,15 @@ class Context:
         return self.limits is None or (self.limits.has_capability(capability) and not self.uid_map)
 
 
-def this_process(root: Root = LIVE) -> Process:
+def this_process(needs: Needs, root: Root = LIVE) -> Process:
     """What the running process tells; of a captured tree nothing."""
     if not root.is_live:
         return Process()
+    denied = libnuma.denied_calls()
     return Process(
         euid=os.geteuid(),
-        denied_calls=libnuma.denied_calls(),
+        denied_calls=denied,
+        driver_lacks=() if denied or not needs.driver else _driver_lacks(needs.driver, root),
         read_only=_read_only(root),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         clock=clock.read(),
@@ -131,12 +140,22 @@ def this_process(root: Root = LIVE) -> Process:
     )
 
 
+def _driver_lacks(driver: str, root: Root) -> tuple[str, ...]:
+    return drivers.find(driver).requirements(Circumstances(libnuma.probe(), root=root))
+
+
 def _read_only(root: Root) -> str:
     """Why knobs cannot be written: access(2) tells of permissions and of a file system mounted read-only."""
     present = _BALANCING if root.exists(_BALANCING) else "/proc/sys/vm/swappiness"
     if os.access(root.path(present), os.W_OK):
         return ""
-    if os.statvfs(root.path(present)).f_flag & os.ST_RDONLY:
+    try:
+        is_read_only = bool(os.statvfs(root.path(present)).f_flag & os.ST_RDONLY)
+    except FileNotFoundError:
+        return f"{present} does not exist: something hides /proc/sys, as sandboxes do"
+    except OSError as error:
+        return f"{present} cannot be looked at: {error.strerror}"
+    if is_read_only:
         return f"{present} is on a file system that is mounted read-only"
     return f"user {os.geteuid()} may not write {present}"
 
@@ -148,6 +167,7 @@ def look(
     *,
     root: Root = LIVE,
     guest_lacks: tuple[str, ...] | None = None,
+    most_guest_nodes: int | None = None,
     altered: tuple[str, ...] = (),
 ) -> Context:
     """Gather what the checks look at."""
@@ -158,7 +178,8 @@ def look(
         sample=sample,
         limits=seccomp.read_limits(root),
         knobs=knobs.read_all(root),
-        process=this_process(root),
+        process=this_process(needs, root),
         guest_lacks=guest_lacks,
+        most_guest_nodes=most_guest_nodes,
         altered=altered,
     )

@@ -59,6 +59,9 @@ CHECKS: tuple[Callable[[Context], Iterator[Seen]], ...] = (
 )
 
 
+_FELT_IN_A_GUEST = {load.LOAD, load.PRESSURE, processor.FREQUENCY, processor.HEAT, confinement.LIMITS}
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What was found, the heaviest first, and what was looked at and is as it should be.
@@ -89,7 +92,7 @@ def examine(context: Context) -> Diagnosis:
     """Look at everything. Reads, and writes nothing."""
     seen = [each for check in CHECKS for each in check(context)]
     findings = [each for each in seen if isinstance(each, Finding)]
-    takes_guest = context.guest_lacks == () and bool(nodes.lacks_nodes(context))
+    takes_guest = nodes.guest_serves(context)
     if takes_guest:
         findings = [_of_this_machine_only(finding) for finding in findings]
     return Diagnosis(
@@ -100,8 +103,15 @@ def examine(context: Context) -> Diagnosis:
 
 
 def _of_this_machine_only(finding: Finding) -> Finding:
-    """What would block here does not block a guest, which has a kernel of its own."""
-    if finding.weight != BLOCKS:
+    """What is of this machine's kernel neither blocks nor biases a guest, which has one of its own.
+
+    Load, heat, frequency and limits of CPU time and memory are felt there, too; so is what was asked for amiss.
+    """
+    if (
+        finding.weight == INFORMS
+        or finding.subject in _FELT_IN_A_GUEST
+        or finding.code in {"too-few-nodes", "one-node"}
+    ):
         return finding
     return replace(finding, weight=INFORMS, effect=f"on this machine itself, not in the guest: {finding.effect}")
 
@@ -113,12 +123,23 @@ def diagnose(
     root: Root = LIVE,
     sample_s: float = SAMPLE_S,
     guest_lacks: tuple[str, ...] | None = None,
+    most_guest_nodes: int | None = None,
     altered: tuple[str, ...] = (),
 ) -> Diagnosis:
     """Sample the machine for `sample_s` seconds and look at everything.
 
-    `guest_lacks` says why no guest can serve where nodes are too few, None where that is not to be asked; `altered`
-    what a run that was killed has left set.
+    `guest_lacks` says why no guest can serve where nodes are too few, None where that is not to be asked, and
+    `most_guest_nodes` how many the largest has; `altered` what a run that was killed has left set.
     """
     sample = take(root, sample_s)
-    return examine(look(needs, topology, sample, root=root, guest_lacks=guest_lacks, altered=altered))
+    return examine(
+        look(
+            needs,
+            topology,
+            sample,
+            root=root,
+            guest_lacks=guest_lacks,
+            most_guest_nodes=most_guest_nodes,
+            altered=altered,
+        )
+    )

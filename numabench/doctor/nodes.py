@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from numabench.doctor import files
 from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, Finding, Fine
+from numabench.drivers import catalog as drivers
 from numabench.idset import format_ids
 from numabench.units import KIB, MIB, format_bytes
 
@@ -31,7 +32,7 @@ _NODE_DOC = "Documentation/admin-guide/mm/numaperf.rst"
 
 def check_nodes(context: Context) -> Iterator[Seen]:
     """Whether the nodes that a run is to have are there, and what those are that it will not have."""
-    found = [*_too_few(context), *_without_memory(context), *_without_cpus(context)]
+    found = [*_too_few(context), *_one(context), *_without_memory(context), *_without_cpus(context)]
     yield from found
     usable = context.usable_nodes
     if not any(finding.code == "too-few-nodes" for finding in found):
@@ -47,6 +48,18 @@ def lacks_nodes(context: Context) -> str:
     if len(usable) >= needs.node_count:
         return ""
     return f"{needs.node_count} nodes are needed, and {_beside(context)}"
+
+
+def guest_serves(context: Context) -> bool:
+    """Whether a run goes to a guest, which has nodes from 0 on up to the highest that is named."""
+    return context.guest_lacks == () and bool(lacks_nodes(context)) and not _too_many(context)
+
+
+def _too_many(context: Context) -> str:
+    """Why no guest is large enough, or nothing."""
+    needs, most = context.needs, context.most_guest_nodes
+    wanted = max(needs.node_ids) + 1 if needs.node_ids else needs.node_count
+    return f"{wanted} are needed, and the largest guest has {most}" if most is not None and wanted > most else ""
 
 
 def _beside(context: Context) -> str:
@@ -66,7 +79,7 @@ def _too_few(context: Context) -> Iterator[Finding]:
     cause = lacks_nodes(context)
     if not cause:
         return
-    if context.guest_lacks == ():
+    if guest_serves(context):
         yield Finding(
             "too-few-nodes",
             BIASES,
@@ -79,17 +92,44 @@ def _too_few(context: Context) -> Iterator[Finding]:
             "docs/lab.md",
         )
         return
-    why = f"; nor can a guest run here: {'; '.join(context.guest_lacks)}" if context.guest_lacks else ""
+    lacking = (*(context.guest_lacks or ()), *([_too_many(context)] if _too_many(context) else ()))
+    why = f"; nor can a guest serve: {'; '.join(lacking)}" if lacking else ""
     yield Finding(
         "too-few-nodes",
         BLOCKS,
         NODES,
         cause + why,
-        "no page can be moved to another node",
-        "install what a guest needs: apt install qemu-system-x86 busybox-static kmod binutils, pip install virtme-ng"
-        if why
-        else "ask for nodes that are there (numabench topology), or run in a guest: numabench run --lab",
+        "numabench run refuses: there is no other node to move pages to",
+        _mend_too_few(context),
         "docs/lab.md",
+    )
+
+
+def _mend_too_few(context: Context) -> str:
+    if _too_many(context):
+        return f"ask for {context.most_guest_nodes} nodes at most, or for those that `numabench topology` shows"
+    if context.guest_lacks:
+        return "sudo apt-get install qemu-system-x86 busybox-static kmod binutils; pip install virtme-ng"
+    return "ask for nodes that `numabench topology` shows, or run in a guest that has them: numabench run --lab"
+
+
+def _one(context: Context) -> Iterator[Finding]:
+    needs = context.needs
+    if max(needs.node_count, len(needs.node_ids)) != 1 or needs.driver == drivers.NULL:
+        return
+    # experiment/drive.py, decide(): a run refuses it, in a guest, too.
+    yield Finding(
+        "one-node",
+        BLOCKS if needs.is_driven else INFORMS,
+        NODES,
+        f"one node is asked for, and driver {needs.driver} would have it as source and target"
+        if needs.is_driven
+        else "one node is asked for",
+        f"numabench run {needs.workload} refuses: a move from a node to itself moves nothing, and succeeds"
+        if needs.is_driven
+        else "no page can go anywhere else: a run shows the workload's time without migration, and no migration",
+        "ask for two nodes or more: --nodes 2",
+        "docs/drivers.md" if needs.is_driven else "docs/workloads.md",
     )
 
 
@@ -113,10 +153,12 @@ def _without_cpus(context: Context) -> Iterator[Finding]:
     if not bare:
         return
     with_cpus = len(context.usable_nodes) - len(bare)
-    is_taken = bool(set(context.needs.node_ids) & set(bare)) or with_cpus < context.needs.node_count
+    named = set(context.needs.node_ids)
+    has_nobody = not with_cpus or (bool(named) and named <= set(bare))
+    is_taken = bool(named & set(bare)) or with_cpus < context.needs.node_count
     yield Finding(
         "node-without-cpus",
-        BIASES if is_taken else INFORMS,
+        BLOCKS if has_nobody else BIASES if is_taken else INFORMS,
         NODES,
         f"node {format_ids(bare)} has memory and no CPU that may be used",
         "no thread is local to it: balancing takes no page there by hint faults, and placements hard and inverse "

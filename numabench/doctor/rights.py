@@ -93,9 +93,25 @@ def _capabilities(context: Context) -> Iterator[Finding]:
         )
 
 
+def _driver(context: Context) -> Iterator[Finding]:
+    """What the driver that was asked for misses of the kernel."""
+    lacks = context.process.driver_lacks
+    if lacks:
+        yield Finding(
+            "driver",
+            BLOCKS,
+            CALLS,
+            f"driver {context.needs.driver}: {'; '.join(lacks)}",
+            "numabench run refuses to start with this driver",
+            "take another driver: numabench drivers shows what each needs",
+            "docs/drivers.md",
+        )
+
+
 def check_calls(context: Context) -> Iterator[Seen]:
     """Whether the NUMA system calls may be made, and what refuses them: a filter, the kernel, or something else."""
     denied = context.process.denied_calls
+    yield from _driver(context)
     if not denied:
         filtered = context.limits is not None and context.limits.is_filtered
         under = "; a seccomp filter is set, and lets them pass" if filtered else ""

@@ -133,6 +133,8 @@ def _memless(memory_bytes: int, cpus_per_node: int) -> Shape:
     return Shape("memless", (*even.nodes[:2], Node(0, even.nodes[2].cpus)), _ring(3))
 
 
+# Nodes of the largest that `shape_for` gives.
+MOST_NODES = 8
 NAMES = ("1n", "2n", "4n", "8n", "cpuless", "memless")
 
 

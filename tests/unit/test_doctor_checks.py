@@ -224,6 +224,67 @@ def test_a_guest_serves_where_nodes_are_too_few_and_then_nothing_blocks(tmp_path
     assert (weights(served)["too-few-nodes"], weights(served)["calls-refused"]) == (BIASES, INFORMS)
 
 
+@pytest.mark.parametrize(("asked", "serves"), [(Needs(8), True), (Needs(9), False), (Needs(1, (8,)), False)])
+def test_a_guest_serves_as_many_nodes_as_the_largest_has(tmp_path: Path, asked: Needs, serves: bool) -> None:
+    told = examine(context(tree(tmp_path), asked, guest_lacks=(), most_guest_nodes=8))
+    assert (told.takes_guest, told.is_blocked) == (serves, not serves)
+    if not serves:
+        assert "the largest guest has 8" in told.findings[0].cause
+        assert "install" not in told.findings[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("target", "driver", "weight"),
+    [
+        ("pingpong", "move_pages", BLOCKS),
+        ("pingpong", "autonuma", BLOCKS),
+        ("pingpong", "null", None),
+        ("forktree", "mbind", BLOCKS),
+        ("numa02", "autonuma", INFORMS),
+    ],
+)
+def test_one_node_is_no_source_and_target_as_a_run_says(
+    tmp_path: Path, target: str, driver: str, weight: str | None
+) -> None:
+    asked = needs_of(catalog.find(target), driver, node_count=1)
+    assert found(context(tree(tmp_path), asked)).get("one-node") == weight
+    # In a guest source and target would be the same, too.
+    far = needs_of(catalog.find(target), driver, node_count=1, node_ids=(5,))
+    assert found(context(tree(tmp_path / "far"), far, guest_lacks=())).get("one-node") == weight
+
+
+def test_nodes_without_any_cpu_have_nobody_to_use_them(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{NODE}/node1/cpulist": "\n"})
+    assert found(context(root, Needs(1, (1,))))["node-without-cpus"] == BLOCKS
+    assert found(context(root, Needs(2, (0, 1))))["node-without-cpus"] == BIASES
+
+
+def test_a_driver_that_the_kernel_lacks_blocks(tmp_path: Path) -> None:
+    here = context(tree(tmp_path), Needs(driver="home-node"), driver_lacks=("it needs Linux 5.17",))
+    assert (found(here)["driver"], cause(here, "driver")) == (BLOCKS, "driver home-node: it needs Linux 5.17")
+
+
+def test_what_is_of_this_kernel_does_not_bias_a_guest_and_load_does(tmp_path: Path) -> None:
+    """Each with a kernel of its own: the knobs, swap and page cache of the machine below are not the guest's."""
+    unfit: dict[str, str | None] = {
+        "/proc/meminfo": "SwapTotal: 2097152 kB\nSwapFree: 1048576 kB\n",
+        "/sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never\n",
+        "/proc/sys/vm/zone_reclaim_mode": "1\n",
+        f"{NODE}/node1/meminfo": meminfo(1, 8 << 20, 2 << 20, 5 << 20),
+        "/proc/cpuinfo": "flags : fpu hypervisor\n",
+        "/proc/loadavg": "7.00 1.00 1.00 9/200 300\n",
+        f"{CPU}/cpufreq/boost": "1\n",
+        f"{LIMITED}/run.scope/cpu.max": "150000 100000\n",
+    }
+    here = context(tree(tmp_path, unfit), Needs(4), altered=("ksm.run is 0",), read_only="it is mounted read-only")
+    own = {"swap-on", "thp-always", "zone-reclaim", "page-cache-on-node", "virtual-machine", "left-altered"}
+    felt = {"too-few-nodes", "load-average", "boost", "cpu-quota"}
+    there = found(replace(here, guest_lacks=(), most_guest_nodes=8))
+    assert {code for code, weight in there.items() if weight == BIASES} == felt
+    assert own | felt | {"knobs-not-writable"} <= set(there)
+    assert own <= {code for code, weight in found(here).items() if weight == BIASES}
+
+
 def test_nodes_asked_for_by_number_are_looked_for(tmp_path: Path) -> None:
     root = tree(tmp_path)
     assert "too-few-nodes" not in found(context(root, Needs(2, (0, 1))))

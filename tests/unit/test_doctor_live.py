@@ -121,6 +121,32 @@ def test_more_nodes_than_there_are_block_where_no_guest_can_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nodes", "target", "code"), [("999999", "numa02", "too-few-nodes"), ("1", "pingpong", "one-node")]
+)
+def test_what_a_run_refuses_is_blocked(nodes: str, target: str, code: str, tmp_path: Path) -> None:
+    told = doctor("--nodes", nodes, "--for", target, "--json")
+    assert told.exit_status == 4
+    assert code in {each["code"] for each in json.loads(told.stdout)["findings"] if each["weight"] == "blocks"}
+    words = [sys.executable, "-m", "numabench", "run", target, "--nodes", nodes, "--results", str(tmp_path)]
+    ended = process.run(words, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    assert ended.exit_status in {2, 77}
+
+
+HIDDEN = "mount -t tmpfs none /proc/sys && exec "
+
+
+def test_a_hidden_proc_sys_is_told_and_ends_nothing() -> None:
+    if os.geteuid():
+        pytest.skip("only root may mount")
+    words = [sys.executable, "-m", "numabench", "doctor", "--json"]
+    ended = process.run(
+        ["unshare", "-m", "sh", "-c", HIDDEN + " ".join(words)], env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
+    told = {each["code"]: each["cause"] for each in json.loads(ended.stdout)["findings"]}
+    assert "/proc/sys/vm/swappiness does not exist" in told["knobs-not-writable"]
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--for", "numa02/mbind"], "take pingpong"),
