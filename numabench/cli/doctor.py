@@ -26,8 +26,8 @@ def doctor(
 
     Takes a second, and changes nothing. Exits with 4 where something blocks every run.
     """
+    from numabench.doctor import leftover
     from numabench.doctor.diagnosis import diagnose
-    from numabench.doctor.leftover import altered
     from numabench.host import topology
     from numabench.host.root import LIVE
     from numabench.lab.requirements import requirements
@@ -35,7 +35,7 @@ def doctor(
 
     needs = _needs(nodes, target)
     found = diagnose(
-        needs, topology.read(), guest_lacks=requirements(), most_guest_nodes=MOST_NODES, altered=altered(LIVE)
+        needs, topology.read(), guest_lacks=requirements(), most_guest_nodes=MOST_NODES, left=leftover.read(LIVE)
     )
     if as_json:
         from numabench.report import doctor_json

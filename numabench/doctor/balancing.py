@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, Finding, Fine
+from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, RUN_SETS_IT, Finding, Fine, by_state
 from numabench.drivers import catalog as drivers
 from numabench.idset import format_ids
 
@@ -77,11 +77,13 @@ def _tiers(context: Context, value: str | None) -> Iterator[Finding]:
     if value is not None and value.isdecimal() and int(value) & _TIERING:
         yield Finding(
             "tiering-on",
-            BIASES,
+            INFORMS if context.is_left_to_run else BIASES,
             BALANCING,
             f"{KNOB} is {value}: hot pages are promoted to faster memory",
             "pages migrate by how often they are used, not by who uses them, and up to a rate limit",
-            f"sudo sysctl {KNOB}=1, or leave it where tiering is what is measured",
+            RUN_SETS_IT
+            if context.is_left_to_run
+            else f"{by_state(KNOB, '1')}; leave it where tiering is what is measured",
             _SOURCE,
         )
     if context.knobs.get("mm.numa.demotion_enabled", "0").lower() in {"1", "true"}:
@@ -89,11 +91,11 @@ def _tiers(context: Context, value: str | None) -> Iterator[Finding]:
         is_tiered = len(tiers) > 1
         yield Finding(
             "demotion-on",
-            BIASES if is_tiered else INFORMS,
+            BIASES if is_tiered and not context.is_left_to_run else INFORMS,
             BALANCING,
             "mm.numa.demotion_enabled is on" + ("" if is_tiered else ", and all nodes are in one tier"),
             "reclaim moves pages to a slower node instead of dropping them, which is counted as migration",
-            "echo 0 | sudo tee /sys/kernel/mm/numa/demotion_enabled",
+            RUN_SETS_IT if context.is_left_to_run else by_state("mm.numa.demotion_enabled", "false"),
             "Documentation/ABI/testing/sysfs-kernel-mm-numa",
         )
     slow = _slower_nodes(context)

@@ -117,7 +117,7 @@ def check_limits(context: Context) -> Iterator[Seen]:
     found = [*_memory_limit(context), *_cpu_quota(context), *_task_limit(context)]
     yield from found
     if not found and context.root.exists("/proc/self/cgroup"):
-        yield Fine(LIMITS, "none of memory, CPU time and tasks that matters")
+        yield Fine(LIMITS, "no limit of memory, CPU time or number of tasks that a run would reach")
 
 
 def _memory_limit(context: Context) -> Iterator[Finding]:

@@ -81,11 +81,24 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What others have set of the machine's knobs, a sentence each.
+
+    `killed` by a run that was killed, `applied` by `numabench state apply`, `other_run` by a run that goes on, which
+    holds the lock: it has one sentence at least.
+    """
+
+    killed: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
+    other_run: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Context:
     """Everything the checks see. `guest_lacks` says why no guest can serve instead; None where nobody looked.
 
-    `most_guest_nodes` is how many the largest guest has. `altered` are sentences about what a
-    run that was killed has left set.
+    `most_guest_nodes` is how many the largest guest has. `left` is what
+    other runs have set.
     """
 
     root: Root
@@ -97,7 +110,7 @@ class Context:
     process: Process = Process()
     guest_lacks: tuple[str, ...] | None = None
     most_guest_nodes: int | None = None
-    altered: tuple[str, ...] = ()
+    left: Left = Left()
 
     @property
     def usable_nodes(self) -> tuple[Node, ...]:
@@ -115,6 +128,19 @@ class Context:
         """The first line of the map of a user namespace that is not the machine's own, else nothing."""
         words = (self.root.read_or_none("/proc/self/uid_map") or "").split()[:3]
         return "" if words == _WHOLE_USER_NAMESPACE else " ".join(words)
+
+    @property
+    def why_knobs_stay(self) -> str:
+        """Why no knob can be set by this process, or nothing."""
+        if not self.process.read_only and not self.can(CAP_SYS_ADMIN):
+            # sysctl_numa_balancing() in kernel/sched/core.c asks for it, whoever may write the file.
+            return "CAP_SYS_ADMIN is missing, without which kernel.numa_balancing cannot be set"
+        return self.process.read_only
+
+    @property
+    def is_left_to_run(self) -> bool:
+        """Whether a knob that is wrong now is one that the run is still to set, and can."""
+        return not self.needs.has_set_knobs and not self.why_knobs_stay
 
     def can(self, capability: int) -> bool:
         """Whether the process has a capability in the machine's own user namespace, where capable() looks for it.
@@ -168,7 +194,7 @@ def look(
     root: Root = LIVE,
     guest_lacks: tuple[str, ...] | None = None,
     most_guest_nodes: int | None = None,
-    altered: tuple[str, ...] = (),
+    left: Left = Left(),
 ) -> Context:
     """Gather what the checks look at."""
     return Context(
@@ -181,5 +207,5 @@ def look(
         process=this_process(needs, root),
         guest_lacks=guest_lacks,
         most_guest_nodes=most_guest_nodes,
-        altered=altered,
+        left=left,
     )

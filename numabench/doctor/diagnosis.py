@@ -17,7 +17,7 @@ from numabench.doctor import (
     processor,
     rights,
 )
-from numabench.doctor.context import look
+from numabench.doctor.context import Left, look
 from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, WEIGHTS, Finding, Fine
 from numabench.doctor.sample import SAMPLE_S, take
 from numabench.host.root import LIVE, Root
@@ -124,12 +124,13 @@ def diagnose(
     sample_s: float = SAMPLE_S,
     guest_lacks: tuple[str, ...] | None = None,
     most_guest_nodes: int | None = None,
-    altered: tuple[str, ...] = (),
+    left: Left = Left(),  # noqa: B008  frozen
 ) -> Diagnosis:
     """Sample the machine for `sample_s` seconds and look at everything.
 
     `guest_lacks` says why no guest can serve where nodes are too few, None where that is not to be asked, and
-    `most_guest_nodes` how many the largest has; `altered` what a run that was killed has left set.
+    `most_guest_nodes` how many the largest has; `left` what
+    other runs have set.
     """
     sample = take(root, sample_s)
     return examine(
@@ -140,6 +141,6 @@ def diagnose(
             root=root,
             guest_lacks=guest_lacks,
             most_guest_nodes=most_guest_nodes,
-            altered=altered,
+            left=left,
         )
     )

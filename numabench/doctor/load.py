@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.doctor.finding import BIASES, INFORMS, Finding, Fine
+from numabench.doctor.finding import BIASES, INFORMS, WITH_QUIET, Finding, Fine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numabench.doctor.context import Context
     from numabench.doctor.finding import Seen
@@ -59,11 +59,11 @@ def _average(context: Context) -> Iterator[Finding]:
             "load-average",
             INFORMS if is_over else BIASES,
             LOAD,
-            f"the load average of the last minute is {load:.2f} on {cpus} CPUs"
-            + (", and now others use none of them" if is_over else ""),
-            "threads share CPUs with others: all times are longer, and balancing follows threads that the scheduler "
-            "moves",
-            "end what runs (top), and wait a minute",
+            f"in the last minute {load:.2f} threads ran or waited (the load average), on {cpus} CPUs"
+            + (", and now there is next to no other load" if is_over else ""),
+            "a run's threads share CPUs with others: its times are longer, and where the scheduler moves a thread to "
+            "another node, balancing moves its pages after it",
+            "see with top what runs, end it, and wait a minute",
             "proc_loadavg(5)",
         )
 
@@ -76,16 +76,21 @@ def _busy(context: Context) -> Iterator[Finding]:
     busy = [other for other in sample.others() if other.share >= max(BUSY_PROCESS, floor)]
     used = sample.others_cpus()
     if busy or used >= max(BUSY_OTHERS, 2 * floor):
-        named = ", ".join(f"{other.name} ({other.pid}) {other.share:.0%}" for other in busy[:_NAMED])
+        named = ", ".join(f"{other.name} (process {other.pid}) {other.share:.0%}" for other in busy[:_NAMED])
+        pids = " ".join(str(other.pid) for other in busy[:_NAMED])
         more = f" and {len(busy) - _NAMED} more" if len(busy) > _NAMED else ""
-        who = f": {named}{more} of a CPU" if busy else ""
+        who = f"; in percent of one CPU: {named}{more}" if busy else ""
         yield Finding(
             "other-load",
             BIASES,
             LOAD,
-            f"others used {used:.2f} CPUs in {sample.elapsed_s:.2g} s{who}",
+            f"other programs kept {used:.2f} CPUs busy while the doctor looked ({sample.elapsed_s:.2g} s){who}",
             "they take CPU time, cache and memory bandwidth from a run, unevenly from trial to trial",
-            "end or pause them" + (f": sudo kill -STOP {busy[0].pid} (back: -CONT)" if busy else " (top)"),
+            (
+                f"sudo kill -STOP {pids} (back: sudo kill -CONT {pids})"
+                if busy
+                else "see with top what they are, and end them"
+            ),
             "proc_stat(5), proc_pid_stat(5)",
         )
 
@@ -115,14 +120,14 @@ def check_pressure(context: Context) -> Iterator[Seen]:
     known = {name: percent for name, percent in waited.items() if percent is not None}
     high = {name: percent for name, percent in known.items() if percent >= WAITED[name] and _still(context, name)}
     if high:
-        told = ", ".join(f"{percent:.1f} % of it for {_word(name)}" for name, percent in high.items())
+        told = _and(f"for {_word(name)} in {percent:.1f} %" for name, percent in high.items())
         yield Finding(
             "pressure",
             BIASES,
             PRESSURE,
-            f"tasks waited in the last ten seconds: {told}{_now(context.sample, high)}",
+            f"some task waited {told} of the last ten seconds{_now(context.sample, high)}",
             _pressure_effect(high),
-            "see who waits (top, iotop, pressure files of cgroups), end it, and wait ten seconds",
+            "see with top, and for disks with iotop, what runs; end it, and wait ten seconds",
             "Documentation/accounting/psi.rst",
         )
     elif known:
@@ -149,24 +154,35 @@ def _word(name: str) -> str:
     return {"cpu": "a CPU", "memory": "memory", "io": "a disk"}[name]
 
 
+def _and(parts: Iterable[str]) -> str:
+    return " and ".join(parts)
+
+
 def _now(sample: Sample, high: dict[str, float]) -> str:
-    shares = {name: sample.stalled_share(name) for name in high}
-    told = [f"{share:.0%} for {_word(name)}" for name, share in shares.items() if share is not None]
-    return f" (and in {sample.elapsed_s:.2g} s now: {', '.join(told)})" if told else ""
+    shares = [share for name in high if (share := sample.stalled_share(name)) is not None]
+    told = " and ".join(f"{share:.0%}" for share in shares)
+    return f", and in {told} of the {sample.elapsed_s:.2g} s in which the doctor looked" if told else ""
 
 
 def _pressure_effect(high: dict[str, float]) -> str:
     effects = {
-        "cpu": "threads of a run wait for CPUs",
-        "memory": "memory is being reclaimed, which takes the locks that migration takes",
-        "io": "writing results and page faults of files wait for disks",
+        "cpu": "a run's threads wait for CPUs, too: its times are longer, and differ from trial to trial",
+        "memory": "memory is being reclaimed, under locks that migration takes: rates fall",
+        "io": "page faults on files, and results that are written, wait for disks: times are longer",
     }
     return "; ".join(effects[name] for name in high)
 
 
+def _is_going(context: Context, pid: int) -> bool:
+    """Whether a process is neither stopped, as profile quiet has irqbalance, nor a zombie (proc_pid_stat(5))."""
+    stat = context.root.read_or_none(f"/proc/{pid}/stat") or ""
+    return stat.rpartition(")")[2].split()[:1] not in (["T"], ["t"], ["Z"], [])
+
+
 def check_services(context: Context) -> Iterator[Seen]:
     """Whether services run that change what a run depends on."""
-    running = {process.name: pid for pid, process in context.sample.after.processes.items()}
+    named = ((process.name, pid) for pid, process in context.sample.after.processes.items())
+    running = {name: pid for name, pid in named if name not in _SERVICES or _is_going(context, pid)}
     found = [name for name in _SERVICES if name in running]
     for name in found:
         weight, what, unit = _SERVICES[name]
@@ -176,7 +192,8 @@ def check_services(context: Context) -> Iterator[Seen]:
             SERVICES,
             f"{unit} runs (process {running[name]})",
             f"it {what}, at moments of its own",
-            f"sudo systemctl stop {unit} (back: sudo systemctl start {unit})",
+            (f"{WITH_QUIET}; or: " if unit == "irqbalance" else "")
+            + f"sudo systemctl stop {unit} (back: sudo systemctl start {unit})",
             f"{unit}(8)",
         )
     if not found and running:

@@ -48,10 +48,10 @@ def check_hardware(context: Context) -> Iterator[Seen]:
             BIASES,
             HARDWARE,
             f"this is a virtual machine ({kind})",
-            "its nodes and distances are what the host says: a page that changes node may stay in the same memory, "
-            "and the host may move it; its CPUs may wait for the host's",
-            "see on the host that each virtual node is bound to a real one (libvirt: <memnode mode='strict'>) and "
-            "CPUs are pinned (virsh vcpupin), or run on the host",
+            "its nodes need not be the host's: a page moved to another node may stay where it was in real memory, "
+            "so that access times and rates of moving say little; and its CPUs stand still while the host runs others",
+            "run on the host, or see there (libvirt) whether each node is bound to a real one and each CPU pinned: "
+            "sudo virsh numatune DOMAIN; sudo virsh vcpupin DOMAIN",
             "systemd-detect-virt(1)",
         )
     else:
@@ -152,8 +152,8 @@ def _steps(context: Context) -> Iterator[Finding]:
             "clock-unsynchronised",
             INFORMS,
             CLOCK,
-            "nothing keeps the system's time (adjtimex: STA_UNSYNC)",
-            "durations are not touched; times of day in results may be wrong, and may jump when something sets them",
+            "no program keeps the clock right (NTP; the kernel's flag STA_UNSYNC is set)",
+            "no duration or rate: these are of a clock that is never set. The dates in result files may be wrong",
             "sudo timedatectl set-ntp true",
             "adjtimex(2)",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from numabench.doctor import files
-from numabench.doctor.finding import BIASES, INFORMS, Finding, Fine
+from numabench.doctor.finding import BIASES, INFORMS, RUN_SETS_IT, WITH_QUIET, Finding, Fine, by_state
 from numabench.units import KIB, format_bytes
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def _thp(context: Context) -> Iterator[Finding]:
             "transparent huge pages are used everywhere (always)",
             "how much memory is in pages of 2 MiB is luck, and differs from run to run: one huge page migrates as 512 "
             "at once, and khugepaged migrates pages, too, while it makes them",
-            "choose for the run: numabench run --thp never (or --thp always); for all: echo madvise | sudo tee "
-            "/sys/kernel/mm/transparent_hugepage/enabled",
+            "numabench run --thp never (or --thp always) chooses for its own memory; for all: "
+            + by_state("thp.enabled", "madvise"),
             "Documentation/admin-guide/mm/transhuge.rst",
         )
 
@@ -73,12 +73,12 @@ def _ksm(context: Context) -> Iterator[Finding]:
     across = context.knobs.get("ksm.merge_across_nodes")
     yield Finding(
         "ksm-running",
-        BIASES,
+        INFORMS if context.is_left_to_run else BIASES,
         MANAGEMENT,
         "equal pages are being merged (ksmd)" + (f": {shared:,} pages share others" if shared else ""),
         "ksmd takes CPU time and mmap_lock; merged pages are not moved without MPOL_MF_MOVE_ALL"
         + (", and come from any node" if across == "1" else ""),
-        f"echo 0 | sudo tee {_KSM}/run",
+        RUN_SETS_IT if context.is_left_to_run else by_state("ksm.run", "0"),
         "Documentation/admin-guide/mm/ksm.rst",
     )
 
@@ -93,7 +93,7 @@ def _reclaim(context: Context) -> Iterator[Finding]:
             f"vm.zone_reclaim_mode is {mode}",
             "a full node reclaims its page cache before memory is taken elsewhere: first touches are slower, and lie "
             "otherwise than on most machines",
-            "sudo sysctl vm.zone_reclaim_mode=0",
+            WITH_QUIET,
             "Documentation/admin-guide/sysctl/vm.rst",
         )
 
@@ -109,7 +109,7 @@ def _overcommit(context: Context) -> Iterator[Finding]:
         MANAGEMENT,
         f"vm.overcommit_memory is 2, and {format_bytes(max(left_bytes, 0))} can still be promised",
         "mappings beyond that fail with ENOMEM, however much memory is free; forked families promise theirs once each",
-        "sudo sysctl vm.overcommit_memory=0",
+        by_state("vm.overcommit_memory", "0"),
         "Documentation/mm/overcommit-accounting.rst",
     )
 
@@ -118,10 +118,10 @@ def _frozen(context: Context) -> Iterator[Finding]:
     if context.knobs.get("vm.numa_stat") == "0":
         yield Finding(
             "numastat-frozen",
-            BIASES,
+            INFORMS if context.is_left_to_run else BIASES,
             MANAGEMENT,
             "vm.numa_stat is 0",
             "numa_hit, numa_miss and their like stand still: what nodes allocated is not known",
-            "sudo sysctl vm.numa_stat=1",
+            RUN_SETS_IT if context.is_left_to_run else by_state("vm.numa_stat", "1"),
             "Documentation/admin-guide/sysctl/vm.rst",
         )

@@ -85,10 +85,10 @@ def _too_few(context: Context) -> Iterator[Finding]:
             BIASES,
             NODES,
             cause,
-            "`numabench run` takes an emulated guest instead: pages, statuses, locks and call graphs are real there, "
-            "times and rates are not performance",
-            "nothing for counts; for times use a machine with more than one socket, or one that shows its parts as "
-            "nodes (firmware: NUMA Nodes Per Socket, Sub-NUMA Clustering)",
+            "numabench run starts a virtual machine (QEMU) that has them, and runs there. What is counted is the "
+            "kernel's own: pages moved and left, errors, locks, call graphs; times and rates are not real hardware's",
+            "no command adds nodes. For counts run as it is; for times take a machine with two sockets, or use NUMA "
+            "Nodes Per Socket (AMD) or Sub-NUMA Clustering (Intel) in the firmware",
             "docs/lab.md",
         )
         return
@@ -242,7 +242,7 @@ def _cached(context: Context, nodes: tuple[Node, ...]) -> Iterator[Finding]:
             f"the page cache takes {told}",
             "balancing moves nothing to a node whose free memory is near its watermark, and does not reclaim for it; "
             "system calls reclaim first, which is in their time",
-            _DROP_CACHES,
+            f"numabench run --profile quiet ... drops it before the trials; or: {_DROP_CACHES}",
             "migrate_balanced_pgdat() in mm/migrate.c",
         )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from numabench.doctor import files
 from numabench.doctor.context import CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYSLOG
-from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, Finding, Fine
+from numabench.doctor.finding import BIASES, BLOCKS, INFORMS, WITH_QUIET, Finding, Fine, by_state
 from numabench.host.kprobes import TRACING
 from numabench.observe.offer import INSTALL_PERF, perf_missing
 
@@ -64,7 +64,7 @@ def _paranoid(context: Context) -> Iterator[Finding]:
             PERF,
             f"kernel.perf_event_paranoid is {level}, and CAP_PERFMON is missing",
             "perf records little of the kernel, or nothing: " + _denied_at(level),
-            "run as root, or: sudo sysctl kernel.perf_event_paranoid=-1",
+            "run as root, or: " + by_state("kernel.perf_event_paranoid", "-1"),
             "Documentation/admin-guide/sysctl/kernel.rst",
         )
 
@@ -88,7 +88,7 @@ def _rate(context: Context) -> Iterator[Finding]:
             "it when sampling takes too long",
             "perf samples no faster than that: fewer samples in the same time"
             + ("" if is_short else f", where more than {rate:,} Hz are asked for (--frequency)"),
-            f"sudo sysctl kernel.perf_event_max_sample_rate={_DEFAULT_RATE_HZ}",
+            by_state("kernel.perf_event_max_sample_rate", str(_DEFAULT_RATE_HZ)),
             "Documentation/admin-guide/sysctl/kernel.rst",
         )
 
@@ -102,7 +102,7 @@ def _watchdog(context: Context) -> Iterator[Finding]:
             "kernel.nmi_watchdog is 1",
             "it takes one of each processor's few counters: perf multiplexes the others, and their counts are "
             "estimates",
-            "sudo sysctl kernel.nmi_watchdog=0",
+            WITH_QUIET,
             "Documentation/admin-guide/lockup-watchdogs.rst",
         )
 
@@ -193,6 +193,6 @@ def check_symbols(context: Context) -> Iterator[Seen]:
         f"/proc/kallsyms has no addresses: kernel.kptr_restrict is {restrict}"
         + ("" if restrict >= 2 else " and CAP_SYSLOG is missing"),
         "call graphs have numbers where the kernel's functions should be, and cannot be compared between kernels",
-        "run as root" + (", and: sudo sysctl kernel.kptr_restrict=0" if restrict >= 2 else ""),
+        "run as root" + (", and: " + by_state("kernel.kptr_restrict", "0") if restrict >= 2 else ""),
         "Documentation/admin-guide/sysctl/kernel.rst",
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from numabench.doctor import files
-from numabench.doctor.finding import BIASES, INFORMS, Finding, Fine
+from numabench.doctor.finding import BIASES, INFORMS, WITH_QUIET, Finding, Fine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,15 +49,15 @@ def _governor(context: Context) -> Iterator[Finding]:
         f"the governor is {told} of {len(policies)} frequency domains" + (f" ({driver})" if driver else ""),
         "CPUs that have been idle start slow: short trials and first calls take longer, by how idle the machine was "
         "before",
-        "sudo cpupower frequency-set -g performance",
+        WITH_QUIET,
         "Documentation/admin-guide/pm/cpufreq.rst",
     )
 
 
 def _boost(context: Context) -> Iterator[Finding]:
     # intel_pstate has a switch of its own, with the opposite sense (Documentation/admin-guide/pm/intel_pstate.rst).
-    switches = ((f"{_CPUS}/intel_pstate/no_turbo", 0, 1), (f"{_CPUS}/cpufreq/boost", 1, 0))
-    for path, on, off in switches:
+    switches = ((f"{_CPUS}/intel_pstate/no_turbo", 0), (f"{_CPUS}/cpufreq/boost", 1))
+    for path, on in switches:
         if files.number(context.root, path) == on:
             yield Finding(
                 "boost",
@@ -66,7 +66,7 @@ def _boost(context: Context) -> Iterator[Finding]:
                 f"CPUs may run above their nominal frequency ({path} is {on})",
                 "how fast they run is up to heat and to how many are busy: more threads are slower each, and a cold "
                 "machine is faster than a warm one",
-                f"echo {off} | sudo tee {path}",
+                WITH_QUIET,
                 "Documentation/admin-guide/pm/cpufreq.rst",
             )
             return
@@ -113,7 +113,7 @@ def _idle_states(context: Context) -> Iterator[Finding]:
             IDLE,
             f"idle CPUs sleep so deep that waking takes up to {max(slow.values())} us ({', '.join(slow)})",
             "latencies of threads that wait, and of interrupts to flush a TLB, have that in them",
-            f"sudo cpupower idle-set -D {_SLOW_WAKE_US} (back: sudo cpupower idle-set -E)",
+            WITH_QUIET,
             "Documentation/admin-guide/pm/cpuidle.rst",
         )
 

@@ -37,10 +37,7 @@ def check_rights(context: Context) -> Iterator[Seen]:
 
 
 def _knobs(context: Context) -> Iterator[Finding]:
-    why, needs = context.process.read_only, context.needs
-    if not why and not context.can(CAP_SYS_ADMIN):
-        # sysctl_numa_balancing() in kernel/sched/core.c asks for it, whoever may write the file.
-        why = "CAP_SYS_ADMIN is missing, without which kernel.numa_balancing cannot be set"
+    why, needs = context.why_knobs_stay, context.needs
     if not why or needs.has_set_knobs:
         return
     balancing = context.knobs.get("kernel.numa_balancing")

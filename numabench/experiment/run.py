@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from numabench import process, store
-from numabench.doctor.context import Needs
+from numabench.doctor import leftover
+from numabench.doctor.context import Left, Needs
 from numabench.doctor.diagnosis import Diagnosis, diagnose
 from numabench.doctor.sample import RUN_SAMPLE_S
 from numabench.drivers import catalog as drivers
@@ -74,7 +75,9 @@ def run_plan(
         cpuset.recover(root)
         with applied, libnuma.kept_from_balancing():
             remarks = observe.choice.remarks if observe else ()
-            found = diagnose(_needs(plan), topology, root=root, sample_s=RUN_SAMPLE_S)
+            # A run that sets knobs holds the lock itself.
+            left = Left() if plan.knobs else leftover.read(root)
+            found = diagnose(_needs(plan), topology, root=root, sample_s=RUN_SAMPLE_S, left=left)
             _tell(found, progress)
             writer.write_run(
                 _run_record(

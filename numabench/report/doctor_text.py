@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MIN_WIDTH = 60
 _TITLES = {
     BLOCKS: "Blocks: no run can take place until this is mended",
-    BIASES: "Biases: a run can take place, and its figures are off, or may be",
+    BIASES: "Biases: a run can take place, and its figures are wrong, or may be",
     INFORMS: "Informs: good to know when figures are read",
 }
 _STYLES = {BLOCKS: RED, BIASES: YELLOW, INFORMS: BOLD}
@@ -36,7 +36,7 @@ def render(diagnosis: Diagnosis, width: int = 100, colour: bool = False) -> str:
             _finding(page, finding)
     if diagnosis.fine:
         page.blank()
-        page.text("Looked at and fine", BOLD)
+        page.text("Looked at and fine" + (" (this machine, not the guest)" if diagnosis.takes_guest else ""), BOLD)
         for fine in diagnosis.fine:
             page.item(fine.subject, fine.text, 2)
     return "\n".join(page.lines) + "\n"
@@ -47,11 +47,11 @@ def verdict(diagnosis: Diagnosis) -> str:
     blocks, biases = diagnosis.weighing(BLOCKS), diagnosis.weighing(BIASES)
     if blocks:
         return f"blocked: {names(blocks)}"
-    guest = " in an emulated guest, since this machine has too few nodes" if diagnosis.takes_guest else ""
+    guest = "in a guest (QEMU), since this machine has too few nodes" if diagnosis.takes_guest else ""
     if biases:
         things = f"{len(biases)} thing{'s' * (len(biases) != 1)}"
-        return f"a run here would take place{guest}, biased by {things}: {names(biases)}"
-    return f"ready{guest}: nothing here stands against a valid run"
+        return f"a run would take place {guest or 'here'}, and {things} would bias its figures: {names(biases)}"
+    return f"ready{', ' + guest if guest else ''}: nothing here stands against a valid run"
 
 
 def _verdict_style(diagnosis: Diagnosis) -> str:

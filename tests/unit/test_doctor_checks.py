@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from numabench.doctor import cgroup
-from numabench.doctor.context import Context, Needs, needs_of
+from numabench.doctor import finding as finding_module
+from numabench.doctor.context import Context, Left, Needs, needs_of
 from numabench.doctor.diagnosis import CHECKS, Diagnosis, examine
 from numabench.doctor.finding import BIASES, BLOCKS, INFORMS
 from numabench.doctor.sample import Sample, read, take
-from numabench.host import topology
+from numabench.host import profiles, topology
 from numabench.host.capture import open_tree
 from numabench.host.clock import ClockState
 from numabench.host.root import Root
@@ -76,7 +77,7 @@ FOUND: list[tuple[dict[str, str | None], str, str, str]] = [
     ({f"{LIMITED}/run.scope/cpu.max": "150000 100000\n"}, "cpu-quota", BIASES, "allows 1.5 CPUs of the 4"),
     ({f"{LIMITED}/run.scope/pids.max": "100\n"}, "task-limit", INFORMS, "pids.max is 100"),
     ({"/proc/sys/kernel/numa_balancing": None}, "no-balancing", INFORMS, "no kernel.numa_balancing"),
-    ({"/proc/sys/kernel/numa_balancing": "2\n"}, "tiering-on", BIASES, "is 2"),
+    ({"/proc/sys/kernel/numa_balancing": "2\n"}, "tiering-on", INFORMS, "is 2"),
     ({"/sys/kernel/mm/numa/demotion_enabled": "true\n"}, "demotion-on", INFORMS, "in one tier"),
     (
         {
@@ -85,7 +86,7 @@ FOUND: list[tuple[dict[str, str | None], str, str, str]] = [
             "/sys/devices/virtual/memory_tiering/memory_tier22/nodelist": "1\n",
         },
         "demotion-on",
-        BIASES,
+        INFORMS,
         "demotion_enabled is on",
     ),
     (
@@ -104,7 +105,7 @@ FOUND: list[tuple[dict[str, str | None], str, str, str]] = [
         "2 GiB of swap are on, 1 GiB in use",
     ),
     ({"/sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never\n"}, "thp-always", BIASES, "always"),
-    ({"/sys/kernel/mm/ksm/run": "1\n", "/sys/kernel/mm/ksm/pages_sharing": "12\n"}, "ksm-running", BIASES, "12 pages"),
+    ({"/sys/kernel/mm/ksm/run": "1\n", "/sys/kernel/mm/ksm/pages_sharing": "12\n"}, "ksm-running", INFORMS, "12 pages"),
     ({"/proc/sys/vm/zone_reclaim_mode": "1\n"}, "zone-reclaim", BIASES, "is 1"),
     (
         {"/proc/sys/vm/overcommit_memory": "2\n", "/proc/meminfo": "CommitLimit: 2048 kB\nCommitted_AS: 1024 kB\n"},
@@ -112,9 +113,19 @@ FOUND: list[tuple[dict[str, str | None], str, str, str]] = [
         INFORMS,
         "1 MiB can still be promised",
     ),
-    ({"/proc/sys/vm/numa_stat": "0\n"}, "numastat-frozen", BIASES, "vm.numa_stat is 0"),
-    ({"/proc/loadavg": "7.00 1.00 1.00 9/200 300\n"}, "load-average", BIASES, "7.00 on 4 CPUs"),
-    ({"/proc/pressure/memory": pressure("3.50")}, "pressure", BIASES, "3.5 % of it for memory"),
+    ({"/proc/sys/vm/numa_stat": "0\n"}, "numastat-frozen", INFORMS, "vm.numa_stat is 0"),
+    (
+        {"/proc/loadavg": "7.00 1.00 1.00 9/200 300\n"},
+        "load-average",
+        BIASES,
+        "7.00 threads ran or waited (the load average), on 4 CPUs",
+    ),
+    (
+        {"/proc/pressure/memory": pressure("3.50")},
+        "pressure",
+        BIASES,
+        "some task waited for memory in 3.5 % of the last ten seconds",
+    ),
     ({"/proc/77/stat": stat(77, "numad", 1, 5)}, "numad", BIASES, "process 77"),
     ({"/proc/78/stat": stat(78, "irqbalance", 1, 5)}, "irqbalance", INFORMS, "process 78"),
     # The kernel keeps 15 characters of a name.
@@ -276,7 +287,9 @@ def test_what_is_of_this_kernel_does_not_bias_a_guest_and_load_does(tmp_path: Pa
         f"{CPU}/cpufreq/boost": "1\n",
         f"{LIMITED}/run.scope/cpu.max": "150000 100000\n",
     }
-    here = context(tree(tmp_path, unfit), Needs(4), altered=("ksm.run is 0",), read_only="it is mounted read-only")
+    here = context(
+        tree(tmp_path, unfit), Needs(4), left=Left(killed=("ksm.run is 0",)), read_only="it is mounted read-only"
+    )
     own = {"swap-on", "thp-always", "zone-reclaim", "page-cache-on-node", "virtual-machine", "left-altered"}
     felt = {"too-few-nodes", "load-average", "boost", "cpu-quota"}
     there = found(replace(here, guest_lacks=(), most_guest_nodes=8))
@@ -362,7 +375,7 @@ def test_a_busy_process_is_named_and_what_called_the_doctor_is_not(tmp_path: Pat
     assert [(other.pid, other.name, round(other.share, 2)) for other in sample.others()] == [(60, "cc1 a) b", 0.9)]
     # 160 ticks were busy, 70 of them ours.
     assert round(sample.others_cpus(), 2) == 0.9
-    assert "cc1 a) b (60) 90%" in cause(replace(context(before), sample=sample), "other-load")
+    assert "cc1 a) b (process 60) 90%" in cause(replace(context(before), sample=sample), "other-load")
 
 
 def test_pages_that_migrate_by_themselves_are_counted(tmp_path: Path) -> None:
@@ -398,8 +411,64 @@ def test_the_clock_as_adjtimex_tells_it(tmp_path: Path, state: ClockState, code:
     assert list(found(context(tree(tmp_path), clock=state))) == ([] if code is None else [code])
 
 
+MENDED_BY_A_RUN: dict[str, str | None] = {
+    "/sys/kernel/mm/ksm/run": "1\n",
+    "/proc/sys/vm/numa_stat": "0\n",
+    "/proc/sys/kernel/numa_balancing": "2\n",
+    "/sys/kernel/mm/numa/demotion_enabled": "true\n",
+    "/sys/devices/virtual/memory_tiering/memory_tier4/nodelist": "0\n",
+    "/sys/devices/virtual/memory_tiering/memory_tier22/nodelist": "1\n",
+}
+
+
+def test_what_every_run_sets_biases_only_where_it_could_not(tmp_path: Path) -> None:
+    root = tree(tmp_path, MENDED_BY_A_RUN)
+    codes = {"ksm-running", "numastat-frozen", "tiering-on", "demotion-on"}
+    free = examine(context(root))
+    assert {weights(free)[code] for code in codes} == {INFORMS}
+    assert {finding.remedy for finding in free.findings if finding.code in codes} == {finding_module.RUN_SETS_IT}
+    for here in (context(root, read_only="it is mounted read-only"), context(root, Needs(has_set_knobs=True))):
+        assert {weights(examine(here))[code] for code in codes} == {BIASES}
+
+
+def test_what_the_profile_quiet_sets_names_it_first(tmp_path: Path) -> None:
+    files: dict[str, str | None] = {
+        f"{CPU}/cpufreq/policy1/scaling_governor": "powersave\n",
+        f"{CPU}/cpufreq/boost": "1\n",
+        f"{CPU}/cpu0/cpuidle/state1/disable": "0\n",
+        "/proc/sys/kernel/nmi_watchdog": "1\n",
+        "/proc/sys/vm/zone_reclaim_mode": "1\n",
+        "/proc/78/stat": stat(78, "irqbalance", 1, 5),
+        f"{NODE}/node1/meminfo": meminfo(1, 8 << 20, 4 << 20, 3 << 20),
+    }
+    mends = {finding.code: finding.remedy for finding in examine(context(tree(tmp_path, files))).findings}
+    codes = {"governor", "boost", "idle-states", "nmi-watchdog", "zone-reclaim", "irqbalance", "page-cache-on-node"}
+    assert codes <= set(mends)
+    assert [code for code in codes if not mends[code].startswith("numabench run --profile quiet")] == []
+    quiet = profiles.load("quiet").knobs
+    own = {"cpufreq.scaling_governor", "cpufreq.boost", "cpuidle.disable", "kernel.nmi_watchdog"}
+    assert own | {"vm.zone_reclaim_mode", "irqbalance", "vm.drop_caches"} <= set(quiet)
+
+
+def test_another_run_is_told_and_refuses_one_that_sets_knobs(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    other = Left(other_run=("kernel.numa_balancing is 0",))
+    assert found(context(root, left=other)) == {"another-run": BLOCKS}
+    assert found(context(root, Needs(has_set_knobs=True), left=other))["another-run"] == BIASES
+    assert "none goes on, and none has left a knob set" not in {
+        fine.text for fine in examine(context(root, left=other)).fine
+    }
+
+
+@pytest.mark.parametrize(("state", "runs"), [("S", True), ("R", True), ("T", False), ("Z", False)])
+def test_a_service_that_is_stopped_does_not_run(tmp_path: Path, state: str, runs: bool) -> None:
+    """Profile quiet stops irqbalance with SIGSTOP: state T of proc_pid_stat(5)."""
+    told = stat(78, "irqbalance", 1, 5).replace(" S ", f" {state} ")
+    assert ("irqbalance" in found(context(tree(tmp_path, {"/proc/78/stat": told})))) is runs
+
+
 def test_what_a_killed_run_left_is_told(tmp_path: Path) -> None:
-    here = context(tree(tmp_path), altered=("kernel.numa_balancing was 1 and was set to 0",))
+    here = context(tree(tmp_path), left=Left(killed=("kernel.numa_balancing was 1 and was set to 0",)))
     assert "was set to 0" in cause(here, "left-altered")
 
 
