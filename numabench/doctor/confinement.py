@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numabench.doctor import cgroup, files
+from numabench.doctor import files
 from numabench.doctor.finding import BIASES, INFORMS, Finding, Fine
+from numabench.host import cgroup
 from numabench.idset import format_ids
 from numabench.units import format_bytes
 

@@ -11,13 +11,12 @@ from doctor_machines import CPU, NODE, QUIET, context, meminfo, pressure, stat, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from numabench.doctor import cgroup
 from numabench.doctor import finding as finding_module
 from numabench.doctor.context import Context, Left, Needs, needs_of
 from numabench.doctor.diagnosis import CHECKS, Diagnosis, examine
 from numabench.doctor.finding import BIASES, BLOCKS, INFORMS
 from numabench.doctor.sample import Sample, read, take
-from numabench.host import profiles, topology
+from numabench.host import cgroup, profiles, topology
 from numabench.host.capture import open_tree
 from numabench.host.clock import ClockState
 from numabench.host.root import Root

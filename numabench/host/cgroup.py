@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-
-from numabench.doctor import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
 # Version 1 shows no limit as the largest number of pages (PAGE_COUNTER_MAX).
 _NO_LIMIT_BYTES = 1 << 62
+_NUMBER = re.compile(r"-?\d{1,20}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def cpu_quota(root: Root) -> Limit | None:
 
 def task_limit(root: Root) -> Limit | None:
     """The least that pids.max allows."""
-    return _tightest(root, "pids", ("pids.max",), files.number)
+    return _tightest(root, "pids", ("pids.max",), _number)
 
 
 def _tightest(
@@ -90,15 +90,24 @@ def _mounts(root: Root) -> Iterator[tuple[str, str, str, list[str]]]:
             yield source[0], fields[3], fields[4], source[2].split(",")
 
 
+def _number(root: Root, file: str) -> int | None:
+    return _as_number(root.read_or_none(file))
+
+
+def _as_number(text: str | None) -> int | None:
+    shown = (text or "").strip()
+    return int(shown) if _NUMBER.fullmatch(shown) else None
+
+
 def _bytes(root: Root, file: str) -> float | None:
-    value = files.number(root, file)
+    value = _number(root, file)
     return None if value is None or value >= _NO_LIMIT_BYTES else value
 
 
 def _cpus(root: Root, file: str) -> float | None:
     """`QUOTA PERIOD` in microseconds, or the quota alone with its period in another file; -1 and `max` are none."""
-    words = (files.word(root, file) or "").split()
-    quota = files.as_number(words[0]) if words else None
-    period = words[1] if len(words) > 1 else files.word(root, file.replace("cfs_quota_us", "cfs_period_us"))
-    period_us = files.as_number(period)
+    words = (root.read_or_none(file) or "").split()
+    quota = _as_number(words[0]) if words else None
+    period = words[1] if len(words) > 1 else root.read_or_none(file.replace("cfs_quota_us", "cfs_period_us"))
+    period_us = _as_number(period)
     return quota / period_us if quota is not None and quota > 0 and period_us else None
