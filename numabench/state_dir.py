@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 
-JOURNAL, APPLIED, LOCK = "knobs.journal", "applied.journal", "knobs.lock"
+JOURNAL, APPLIED, FOREIGN, LOCK = "knobs.journal", "applied.journal", "foreign.journal", "knobs.lock"
+VARIABLE = "NUMABENCH_STATE_DIR"
 
 
 def state_dir() -> str:
-    """$XDG_STATE_HOME/numabench, else /var/lib/numabench for root, ~/.local/state/numabench for others."""
-    home = os.environ.get("XDG_STATE_HOME")
-    if home:
-        return f"{home}/numabench"
-    return "/var/lib/numabench" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/numabench")  # noqa: PTH111
+    """/var/lib/numabench, or what the environment says: one for the whole machine, as its knobs are, and its users."""
+    return os.environ.get(VARIABLE) or "/var/lib/numabench"
 
 
 def has_journal() -> bool:

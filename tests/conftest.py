@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from numabench.lab.accel import probe
 from numabench.lab.guest import Guest
 from numabench.lab.requirements import requirements
 from numabench.lab.shapes import Shape, shape
+from numabench.state_dir import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from numabench.lab.kernels import Kernel
 
+# The machine's own journals are not the tests': what a real run has left stays known.
+os.environ.setdefault(VARIABLE, tempfile.mkdtemp(prefix="numabench-tests-state-"))
 IN_CI = bool(os.environ.get("CI"))
 # What CI may skip: a file, how the reason begins, and why no installed package would help.
 ALLOWED_SKIPS = (

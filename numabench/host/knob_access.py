@@ -37,7 +37,12 @@ def read(root: Root, path: str, kind: str) -> str:
 def write(root: Root, path: str, value: str, kind: str) -> None:
     """Write a value; to a process, stop it or let it go on. Raises `OSError`."""
     if kind != PROCESS:
-        root.path(path).write_text(f"{value}\n", encoding="utf-8")
+        descriptor = os.open(root.path(path), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            # In one call: each is a write of its own to the kernel. What it took is read back.
+            os.write(descriptor, f"{value}\n".encode())
+        finally:
+            os.close(descriptor)
         return
     if not root.is_live or value not in {RUNNING, STOPPED}:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
@@ -46,6 +51,14 @@ def write(root: Root, path: str, value: str, kind: str) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while read(root, path, kind) != value and time.monotonic() < deadline:
         time.sleep(_RETRY_S)
+
+
+def check_writable(root: Root, path: str, kind: str) -> None:
+    """Raise the `OSError` that writing there would: to open a knob for writing does nothing to it."""
+    if kind != PROCESS:
+        os.close(os.open(root.path(path), os.O_WRONLY | os.O_CLOEXEC))
+    elif root.is_live:
+        os.kill(int(path.split("/")[2]), 0)
 
 
 def began(root: Root, path: str) -> str:

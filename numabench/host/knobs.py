@@ -2,7 +2,7 @@
 
 All are captured, and the capture is on disk, before the first is written; each is put back in reverse order whatever
 ends the run, and after SIGKILL at the next start (`recover`). A value that is neither ours nor the old one is somebody
-else's: it is left alone and reported.
+else's: it is left alone and reported. Putting back is in `knob_undo`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from numabench import signals
 from numabench.errors import Unfit
 from numabench.host import knob_access as access
-from numabench.host.knob_journal import Journal, default_state_dir, is_locked, locked
+from numabench.host.knob_journal import Journal, default_state_dir, locked, may_lock
+from numabench.host.knob_records import Captured, history, knob_of
 from numabench.host.knob_table import (
     ACTION,
     DEBUGFS,
@@ -28,12 +29,36 @@ from numabench.host.knob_table import (
     Knob,
     find,
     keys,
-    known,
+)
+from numabench.host.knob_undo import (
+    Altered,
+    Restored,
+    altered,
+    boot_id,
+    captured,
+    clear,
+    coupled_keys,
+    is_of_another_boot,
+    planned_release,
+    release,
+    undo,
 )
 from numabench.host.root import LIVE, Root
 from numabench.state_dir import APPLIED, JOURNAL
 
-__all__ = ["FOLIOS_KIB", "KNOBS", "THP", "Knob", "find", "keys"]
+__all__ = [
+    "FOLIOS_KIB",
+    "KNOBS",
+    "THP",
+    "Altered",
+    "Knob",
+    "Restored",
+    "altered",
+    "find",
+    "keys",
+    "planned_release",
+    "release",
+]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,10 +66,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_RUN_AS_ROOT = "run as root, or pass --no-tune"
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
-# Restoring one knob may change another that was put back before it: so often is all looked at again.
-_ROUNDS = 3
+# What a run may do instead, at the end of a hint; `numabench state` has no such option.
+_OR_NO_TUNE = ", or pass --no-tune"
 
 
 @dataclass(frozen=True)
@@ -60,24 +83,6 @@ class Write:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain data."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Restored:
-    """How one knob was left: `restored`, `foreign` (somebody else's value, left alone), `failed`, or `discarded`.
-
-    `gone` where it was a process that has ended.
-    """
-
-    name: str
-    path: str
-    value: str
-    outcome: str
-    message: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of `restored` in end.json as plain data."""
         return asdict(self)
 
 
@@ -115,25 +120,28 @@ class Applied:
     def __init__(self, wanted: Mapping[str, str], root: Root, state_dir: Path, on_write: Callable[[str], None]) -> None:
         self._wanted = _in_order(wanted)
         self._root, self._state_dir, self._on_write = root, state_dir, on_write
-        self._journal = Journal(state_dir, JOURNAL)
+        self._journal = Journal(state_dir, JOURNAL, _OR_NO_TUNE)
         self._stack = contextlib.ExitStack()
         self.writes: tuple[Write, ...] = ()
         self.restored: tuple[Restored, ...] = ()
 
     def __enter__(self) -> Self:
-        if not self._wanted:
-            return self
         try:
             with signals.held():
-                self._stack.enter_context(locked(self._state_dir))
-                _clear_leftovers(self._root, self._state_dir, self._on_write)
-                self._stack.callback(self._restore)
-                for write in _set(self._wanted, self._root, self._journal, self._on_write):
+                if may_lock(self._state_dir) or _changes_any(self._wanted, self._root):
+                    self._begin()
+                for write in _set(self._wanted, self._root, self._journal, self._on_write, _OR_NO_TUNE):
                     self.writes += (write,)
         except BaseException:
             self._close()
             raise
         return self
+
+    def _begin(self) -> None:
+        if self._wanted:
+            self._stack.enter_context(locked(self._state_dir, _OR_NO_TUNE))
+            clear(self._root, self._state_dir, self._on_write, _OR_NO_TUNE)
+            self._stack.callback(self._restore)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -145,7 +153,9 @@ class Applied:
             self._stack.close()
 
     def _restore(self) -> None:
-        self.restored = _undo(self._root, self._journal, self._on_write)
+        self.restored = undo(self._root, self._state_dir, self._journal)
+        for entry in self.restored:
+            self._on_write(entry.told())
 
 
 def _in_order(wanted: Mapping[str, str]) -> list[tuple[Knob, str]]:
@@ -154,86 +164,79 @@ def _in_order(wanted: Mapping[str, str]) -> list[tuple[Knob, str]]:
     return sorted(((find(name), value) for name, value in wanted.items()), key=lambda each: order.get(each[0].name, -1))
 
 
-def _clear_leftovers(root: Root, state_dir: Path, on_write: Callable[[str], None]) -> None:
-    left = [entry for entry in _undo(root, Journal(state_dir, JOURNAL).load(), on_write) if entry.outcome == "failed"]
-    if left:
-        raise Unfit(
-            f"a run that was killed has left {left[0].name} set, and it cannot be put back: {left[0].message}",
-            _RUN_AS_ROOT,
-        )
+def _changes_any(wanted: list[tuple[Knob, str]], root: Root) -> bool:
+    """Whether this user may write any of them, which would then be: without that no lock and no journal is needed."""
+    return any(write.outcome in {"set", "done"} for knob, value in wanted for write in _capture(knob, value, root, ""))
 
 
 def _set(
-    wanted: list[tuple[Knob, str]], root: Root, journal: Journal, on_write: Callable[[str], None]
+    wanted: list[tuple[Knob, str]], root: Root, journal: Journal, on_write: Callable[[str], None], otherwise: str
 ) -> Iterable[Write]:
     """Set knobs, and tell of each; all that may change by it is in the journal before the first is written."""
-    captured = [write for knob, value in wanted for write in _capture(knob, value, root)]
-    changes = [write for write in captured if write.outcome == "set"]
+    found = [write for knob, value in wanted for write in _capture(knob, value, root, otherwise)]
+    changes = [write for write in found if write.outcome == "set"]
     if changes and not journal.records:
-        journal.append({"boot_id": _boot_id(root)})
+        journal.append({"boot_id": boot_id(root)})
     for write in changes:
         journal.append(_captured(write, root))
-    for record in _coupled(changes, root):
-        journal.append(record)
-    for write in captured:
-        done = _change(write, root, journal) if write.outcome in {"set", "done"} else write
+    own = {write.name for write in changes}
+    coupled = {key.name: key for write in changes for key in coupled_keys(write.name, root) if key.name not in own}
+    for key in coupled.values():
+        journal.append({"coupled": key.name, "path": key.path, "kind": key.kind, "before": key.before})
+    for write in found:
+        done = write
+        if write.outcome in {"set", "done"}:
+            done = _change(write, root, journal, otherwise)
+        elif write.outcome == "kept" and write.name in coupled:
+            done = _kept(write, root, journal, otherwise)
         on_write(told(done))
         yield done
 
 
 def _captured(write: Write, root: Root) -> dict[str, Any]:
-    kind = _knob_of(write.name).kind
-    return {**write.to_json(), "kind": kind, **({"began": access.began(root, write.path)} if kind == PROCESS else {})}
+    kind = knob_of(write.name).kind
+    began = access.began(root, write.path) if kind == PROCESS else ""
+    record = captured(Captured(write.name, write.path, kind, write.before, began), wanted=write.wanted)
+    # On each: a journal that has lost its first line is still one of this boot.
+    return {**record, "boot_id": boot_id(root)}
 
 
-def _knob_of(name: str) -> Knob:
-    """The knob of a key: `cpuidle.disable[cpu0,state2]` is one of cpuidle.disable's."""
-    return known().get(name.partition("[")[0]) or find(name)
+def _kept(write: Write, root: Root, journal: Journal, otherwise: str) -> Write:
+    """What had its value already, and may have lost it to another write."""
+    if access.read(root, write.path, knob_of(write.name).kind) == write.wanted:
+        return write
+    journal.append(_captured(write, root))
+    return _change(replace(write, outcome="set"), root, journal, otherwise)
 
 
-def _coupled(changes: list[Write], root: Root) -> list[dict[str, Any]]:
-    """What the kernel may change by itself when these are written, as it is now."""
-    own = {write.name for write in changes}
-    names = dict.fromkeys(name for write in changes for name in _knob_of(write.name).coupled)
-    found = []
-    for key in (key for name in names for key in keys(known()[name], root) if key.name not in own):
-        with contextlib.suppress(OSError):
-            before = access.read(root, key.path, key.knob.kind)
-            found.append({"coupled": key.name, "path": key.path, "before": before, "kind": key.knob.kind})
-    return found
-
-
-def _change(write: Write, root: Root, journal: Journal) -> Write:
-    kind = _knob_of(write.name).kind
-    if kind != ACTION:
-        journal.append({"writing": write.name, "wanted": write.wanted})
+def _change(write: Write, root: Root, journal: Journal, otherwise: str) -> Write:
+    kind = knob_of(write.name).kind
+    if kind == ACTION:
+        try:
+            access.write(root, write.path, write.wanted, kind)
+        except OSError as error:
+            return _denied(write, error, otherwise)
+        return write
+    journal.append({"writing": write.name, "wanted": write.wanted})
+    refused: OSError | None = None
     try:
         access.write(root, write.path, write.wanted, kind)
     except OSError as error:
-        if kind != ACTION:
-            journal.append({"refused": write.name})
-        return _denied(write, error)
-    if kind == ACTION:
-        return write
-    _note_coupled(write, root, journal)
+        refused = error
+    # What the kernel made of it, and of coupled knobs, is ours; any other value will be somebody else's.
     now = access.read(root, write.path, kind)
+    along = {key.name: key.before for key in coupled_keys(write.name, root)}
+    if refused is not None and now == write.before and not along:
+        journal.append({"refused": write.name})
+    else:
+        journal.append({"wrote": write.name, "shown": now, "coupled": along})
+    if refused is not None:
+        return _denied(write, refused, otherwise)
     if now == write.wanted:
         return write
-    journal.append({"writing": write.name, "shown": now})
     if now == write.before:
         return replace(write, outcome="denied", message=f"{write.path} took it and kept {now}")
     return replace(write, message=f"the kernel made it {now}")
-
-
-def _note_coupled(write: Write, root: Root, journal: Journal) -> None:
-    """What the kernel made of coupled knobs is ours, too; any other value will be somebody else's."""
-    changed = {}
-    for name in _knob_of(write.name).coupled:
-        for key in keys(known()[name], root):
-            with contextlib.suppress(OSError):
-                changed[key.name] = access.read(root, key.path, key.knob.kind)
-    if changed:
-        journal.append({"wrote": write.name, "coupled": changed})
 
 
 def apply(
@@ -261,10 +264,29 @@ def recover(
     run still lives.
     """
     state_dir = state_dir or default_state_dir()
-    if not Journal(state_dir, JOURNAL).load().records:
+    if not (state_dir / JOURNAL).exists():
         return ()
     with signals.held(), locked(state_dir):
-        return _undo(root, Journal(state_dir, JOURNAL).load(), on_write)
+        restored = undo(root, state_dir, Journal(state_dir, JOURNAL).load())
+    for entry in restored:
+        on_write(entry.told())
+    return restored
+
+
+def recover_before_run(
+    root: Root = LIVE, state_dir: Path | None = None, on_write: Callable[[str], None] = lambda _text: None
+) -> bool:
+    """The same before a run is planned, which depends on what the knobs are; whether there was anything.
+
+    Nothing where the user may not write the journals, nor then knobs. Raises `Unfit` while another run lives, or where
+    something stays altered.
+    """
+    state_dir = state_dir or default_state_dir()
+    if not (state_dir / JOURNAL).exists() or not may_lock(state_dir):
+        return False
+    with signals.held(), locked(state_dir, _OR_NO_TUNE):
+        clear(root, state_dir, on_write, _OR_NO_TUNE)
+    return True
 
 
 def keep(
@@ -281,102 +303,56 @@ def keep(
     state_dir = state_dir or default_state_dir()
     chosen = _in_order(wanted)
     with signals.held(), locked(state_dir):
-        _clear_leftovers(root, state_dir, on_write)
+        clear(root, state_dir, on_write, "")
         journal = Journal(state_dir, APPLIED).load()
-        if journal.records and _is_of_another_boot(journal.records[0], root):
+        if is_of_another_boot(history(journal.records), root):
             journal.discard()
-        journal.cut()
+        if journal.damaged:
+            raise Unfit(
+                f"the journal {state_dir / APPLIED} is damaged", "put back what it tells: numabench state restore"
+            )
         try:
-            return tuple(_set(chosen, root, journal, on_write))
+            return tuple(_set(chosen, root, journal, on_write, ""))
         except BaseException:
-            _undo(root, journal, on_write)
+            undo(root, state_dir, journal)
             raise
 
 
 def planned(wanted: Mapping[str, str], root: Root = LIVE) -> tuple[Write, ...]:
     """What setting these would do, with nothing written."""
-    return tuple(write for knob, value in _in_order(wanted) for write in _capture(knob, value, root))
+    return tuple(write for knob, value in _in_order(wanted) for write in _capture(knob, value, root, ""))
 
 
-def release(
-    root: Root = LIVE,
-    state_dir: Path | None = None,
-    on_write: Callable[[str], None] = lambda _text: None,
-    *,
-    force: bool = False,
-) -> tuple[Restored, ...]:
-    """Put back what a killed run has left, then what `keep` has set. With `force` all, whoever set it.
-
-    Raises `Unfit` while a run lives.
-    """
-    state_dir = state_dir or default_state_dir()
-    if not any((state_dir / name).exists() for name in (JOURNAL, APPLIED)):
-        return ()
-    with signals.held(), locked(state_dir):
-        journals = [Journal(state_dir, name).load() for name in (JOURNAL, APPLIED)]
-        return tuple(entry for journal in journals for entry in _undo(root, journal, on_write, force=force))
-
-
-@dataclass(frozen=True)
-class Altered:
-    """A knob that is not as it was: `now` it is this, `before` it was that.
-
-    `by` is `killed` (a run that did not put it back), `run` (one that lives), or `applied` (`keep`); `is_stale` where
-    the machine has been booted since, so that nothing is left of it.
-    """
-
-    name: str
-    path: str
-    before: str
-    now: str
-    by: str
-    is_stale: bool = False
-
-
-def altered(root: Root = LIVE, state_dir: Path | None = None) -> tuple[Altered, ...]:
-    """What the journals say is not as it was, of killed runs first. Changes nothing."""
-    state_dir = state_dir or default_state_dir()
-    found: list[Altered] = []
-    for name, by in ((JOURNAL, "run" if is_locked(state_dir) else "killed"), (APPLIED, "applied")):
-        records = tuple(Journal(state_dir, name).load().records)
-        captured = _first_captured(records)
-        for key in _our_values(records, captured):
-            record = captured[key]
-            try:
-                now = access.read(root, record["path"], record.get("kind", FILE))
-            except OSError as error:
-                now = f"({error.strerror})"
-            if now != record["before"]:
-                stale = _is_of_another_boot(records[0], root)
-                found.append(Altered(key, record["path"], record["before"], now, by, stale))
-    return tuple(found)
-
-
-def _capture(knob: Knob, wanted: str, root: Root) -> list[Write]:
+def _capture(knob: Knob, wanted: str, root: Root, otherwise: str) -> list[Write]:
     """What is there now, and what is to become of it: `set`, `kept`, `denied`, `absent`, or `done` without a state."""
     if knob.kind == SHOWN:
         return [Write(knob.name, knob.paths[0], "", wanted, "denied", "it is shown and never set")]
     if knob.kind == PROCESS or any("*" in path for path in knob.paths):
-        found = [_capture_file(key.name, (key.path,), knob, wanted, root) for key in keys(knob, root)]
+        found = [
+            _capture_file(Write(key.name, key.path, "", wanted, "absent"), (key.path,), knob, root, otherwise)
+            for key in keys(knob, root)
+        ]
         return found or [Write(knob.name, knob.paths[0], "", wanted, "absent", _why_absent(knob, root))]
-    return [_capture_file(knob.name, knob.paths, knob, wanted, root)]
+    return [_capture_file(Write(knob.name, knob.paths[0], "", wanted, "absent"), knob.paths, knob, root, otherwise)]
 
 
-def _capture_file(name: str, paths: tuple[str, ...], knob: Knob, wanted: str, root: Root) -> Write:
+def _capture_file(absent: Write, paths: tuple[str, ...], knob: Knob, root: Root, otherwise: str) -> Write:
     refused: Write | None = None
     for path in paths:
-        write = Write(name, path, "", wanted, "absent")
-        if knob.kind == ACTION and root.exists(path):
-            return replace(write, outcome="done")
+        write = replace(absent, path=path)
         try:
-            before = access.read(root, path, knob.kind)
+            if knob.kind != ACTION:
+                write = replace(write, before=access.read(root, path, knob.kind))
+                if write.before == write.wanted:
+                    return replace(write, outcome="kept")
+            access.check_writable(root, path, knob.kind)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            refused = refused or _denied(write, error)
+            refused = refused or _denied(write, error, otherwise)
             continue
-        return replace(write, before=before, outcome="kept" if before == wanted else "set")
-    return refused or replace(write, message=_why_absent(knob, root))
+        return replace(write, outcome="done" if knob.kind == ACTION else "set")
+    return refused or replace(absent, message=_why_absent(knob, root))
 
 
 def _why_absent(knob: Knob, root: Root) -> str:
@@ -387,9 +363,10 @@ def _why_absent(knob: Knob, root: Root) -> str:
     return f"this kernel has no {' and no '.join(knob.paths)}"
 
 
-def _denied(write: Write, error: OSError) -> Write:
-    remedies = {errno.EROFS: " (in a container: run outside it, or pass --no-tune)"}
-    remedy = f" ({_RUN_AS_ROOT})" if isinstance(error, PermissionError) else remedies.get(error.errno or 0, "")
+def _denied(write: Write, error: OSError, otherwise: str) -> Write:
+    remedies = {errno.EROFS: f" (in a container: run outside it{otherwise})"}
+    is_permission = isinstance(error, PermissionError)
+    remedy = f" (run as root{otherwise})" if is_permission else remedies.get(error.errno or 0, "")
     return replace(write, outcome="denied", message=f"cannot write {write.path}: {error.strerror}{remedy}")
 
 
@@ -404,152 +381,3 @@ def told(write: Write) -> str:
         "absent": f"{write.name} is not set to {write.wanted}{message}",
     }
     return texts[write.outcome]
-
-
-def _boot_id(root: Root) -> str:
-    return (root.read_or_none(_BOOT_ID) or "").strip()
-
-
-def _undo(
-    root: Root, journal: Journal, on_write: Callable[[str], None], *, force: bool = False
-) -> tuple[Restored, ...]:
-    """Put back what the journal says was being written, last first, then what came along, then remove the journal."""
-    records = tuple(journal.records)
-    captured = _first_captured(records)
-    ours = _our_values(records, captured)
-    if records and _is_of_another_boot(records[0], root):
-        undone = [
-            Restored(name, captured[name]["path"], captured[name]["before"], "discarded", "set before the last boot")
-            for name in ours
-        ]
-    else:
-        undone = [_put_back(root, name, captured[name], ours[name], force=force) for name in reversed(ours)]
-        undone += _put_back_coupled(root, records, captured, ours, force=force)
-        undone = _settle(root, undone, {**_first_coupled(records), **captured})
-    for entry in undone:
-        message = f": {entry.message}" if entry.message else ""
-        on_write(f"{entry.outcome} {entry.name}: {entry.value} ({entry.path}){message}")
-    if all(entry.outcome != "failed" for entry in undone):
-        journal.discard()
-    return tuple(undone)
-
-
-def _first_captured(records: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """What each knob was before the first write, by name."""
-    captured: dict[str, Any] = {}
-    for record in records:
-        if "before" in record and "name" in record:
-            captured.setdefault(record["name"], record)
-    return captured
-
-
-def _put_back_coupled(
-    root: Root,
-    records: tuple[dict[str, Any], ...],
-    captured: dict[str, Any],
-    ours: dict[str, set[str]],
-    *,
-    force: bool,
-) -> list[Restored]:
-    """Of what the kernel has changed with our writes: what is not as it was."""
-    seen: dict[str, set[str]] = {}
-    written = set()
-    for record in records:
-        if "wrote" in record:
-            written.add(record["wrote"])
-            for name, value in record["coupled"].items():
-                seen.setdefault(name, set()).add(value)
-    # A write of which nothing was noted may have changed what is coupled to it into anything.
-    is_sure = written >= {name for name in ours if _knob_of(name).coupled}
-    undone = []
-    for name, record in _first_coupled(records).items():
-        if name in captured or not ours:
-            continue
-        try:
-            now = access.read(root, record["path"], record["kind"])
-        except OSError:
-            continue
-        if now != record["before"]:
-            mine = seen.get(name, set()) | (set() if is_sure else {now})
-            undone.append(_put_back(root, name, record, mine, force=force))
-    return undone
-
-
-def _first_coupled(records: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """What each knob that we did not write, and that the kernel may have changed, was before the first write."""
-    coupled: dict[str, Any] = {}
-    for record in records:
-        if "before" in record and "coupled" in record:
-            coupled.setdefault(record["coupled"], record)
-    return coupled
-
-
-def _settle(root: Root, undone: list[Restored], captured: Mapping[str, Any]) -> list[Restored]:
-    """Look at all that was put back once more: writing one may have changed another.
-
-    They are then written with no reading in between: to read kernel.soft_watchdog while kernel.watchdog is off turns it
-    off, too (kernel/watchdog.c, proc_watchdog_common()).
-    """
-    concerned = [entry for entry in undone if entry.outcome in {"restored", "failed"}]
-    for _ in range(_ROUNDS):
-        wrong = [entry for entry in concerned if _now(root, entry) not in (captured[entry.name]["before"], None)]
-        if not wrong:
-            break
-        for entry in wrong:
-            with contextlib.suppress(OSError):
-                access.write(root, entry.path, captured[entry.name]["before"], _knob_of(entry.name).kind)
-    return [_settled(root, entry, captured[entry.name]["before"]) if entry in concerned else entry for entry in undone]
-
-
-def _settled(root: Root, entry: Restored, before: str) -> Restored:
-    now = _now(root, entry)
-    if now == before:
-        return replace(entry, outcome="restored", value=before, message="")
-    if entry.outcome == "restored" and now is not None:
-        return replace(entry, outcome="failed", value=now, message=f"it was {before}, and writing another changes it")
-    return entry
-
-
-def _now(root: Root, entry: Restored) -> str | None:
-    try:
-        return access.read(root, entry.path, _knob_of(entry.name).kind)
-    except OSError:
-        return None
-
-
-def _is_of_another_boot(header: dict[str, Any], root: Root) -> bool:
-    """Whether both boots are known and differ."""
-    now = _boot_id(root)
-    return bool(now) and header.get("boot_id", "") not in ("", now)
-
-
-def _our_values(records: tuple[dict[str, Any], ...], captured: dict[str, Any]) -> dict[str, set[str]]:
-    """The values that a knob may have from us, by name, in the order in which we wrote."""
-    ours: dict[str, set[str]] = {}
-    for record in records:
-        if "writing" in record:
-            name = record["writing"]
-            values = {captured[name]["wanted"], record.get("wanted", ""), record.get("shown", "")}
-            ours.setdefault(name, set()).update(values - {""})
-        elif "refused" in record:
-            ours.pop(record["refused"], None)
-    return ours
-
-
-def _put_back(root: Root, name: str, record: dict[str, str], ours: set[str], *, force: bool) -> Restored:
-    path, before, kind = record["path"], record["before"], record.get("kind", FILE)
-    try:
-        if kind == PROCESS and access.began(root, path) != record.get("began"):
-            return Restored(name, path, before, "gone", "that process has ended")
-        now = access.read(root, path, kind)
-        if now == before:
-            return Restored(name, path, before, "restored")
-        if now not in ours and not force:
-            return Restored(name, path, now, "foreign", f"somebody else set it; it was {before} before the run")
-        access.write(root, path, before, kind)
-        now = access.read(root, path, kind)
-    except OSError as error:
-        return Restored(name, path, before, "failed", f"cannot write {path}: {error.strerror}")
-    if now != before:
-        return Restored(name, path, now, "failed", f"{before} was written to {path}, which shows {now}")
-    return Restored(name, path, before, "restored")

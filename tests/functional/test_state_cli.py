@@ -14,7 +14,7 @@ from numabench.host import profiles
 
 
 def numabench(*words: str, state: Path, cwd: Path) -> process.Completed:
-    environment = {**os.environ, "XDG_STATE_HOME": str(state), "COLUMNS": "100"}
+    environment = {**os.environ, "NUMABENCH_STATE_DIR": str(state / "numabench"), "COLUMNS": "100"}
     return process.run([sys.executable, "-m", "numabench", *words], env=environment, cwd=cwd)
 
 
@@ -67,8 +67,9 @@ def killed_run(state: Path, *, boot_id: str, before: str) -> None:
     directory.mkdir(parents=True)
     journal = Journal(directory)
     journal.append({"boot_id": boot_id})
-    journal.append({"name": "vm.swappiness", "path": path, "before": before, "wanted": now, "outcome": "set"})
-    journal.append({"writing": "vm.swappiness"})
+    captured = {"name": "vm.swappiness", "path": path, "kind": "file", "before": before, "began": ""}
+    journal.append({**captured, "wanted": now, "boot_id": boot_id})
+    journal.append({"writing": "vm.swappiness", "wanted": now})
 
 
 def test_every_command_tells_what_a_killed_run_has_left(here: dict[str, Path]) -> None:

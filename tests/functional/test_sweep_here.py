@@ -35,8 +35,8 @@ def numabench(*words: str) -> process.Completed:
 def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where these sweeps keep their journal: another numabench on this machine has nothing to do with them."""
     home = tmp_path_factory.mktemp("state")
-    monkeypatch.setenv("XDG_STATE_HOME", str(home))
-    return home / "numabench"
+    monkeypatch.setenv("NUMABENCH_STATE_DIR", str(home))
+    return home
 
 
 def trials(path: Path) -> dict[str, int]:

@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "HOME": "/root",
     "PYTHONPATH": str(Path(__file__).parents[2]),
-    "XDG_STATE_HOME": "/run/numabench-test-run-knobs",
+    "NUMABENCH_STATE_DIR": "/run/numabench-test-run-knobs",
 }
 MM = "/sys/kernel/mm"
 KSM = f"{MM}/ksm/run"

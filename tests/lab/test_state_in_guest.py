@@ -60,4 +60,4 @@ def test_a_read_only_proc_is_told(found: dict[str, Any]) -> None:
 
 def test_without_room_for_the_journal_nothing_is_written(found: dict[str, Any]) -> None:
     assert "No space left on device" in found["full_disk"]["message"]
-    assert "XDG_STATE_HOME" in found["full_disk"]["message"]
+    assert "NUMABENCH_STATE_DIR" in found["full_disk"]["message"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from numabench import process
 from numabench.errors import NumabenchError, Unfit, UsageError
-from numabench.host import knobs
+from numabench.host import knob_access, knob_journal, knobs
 from numabench.host.knob_table import FILE, PROCESS
 from numabench.host.root import LIVE, Root
 
@@ -235,6 +237,8 @@ def test_a_torn_last_line_announces_nothing_that_was_done(root: Root, state: Pat
     killed_while_set(root, state, {"numa_balancing": "1"})
     (journal,) = state.glob("*.journal")
     whole = journal.read_bytes()
+    whole = whole[: whole.rstrip(b"\n").rfind(b"\n") + 1]
+    assert b'"writing"' in whole.splitlines()[-1]
     intent = whole.rstrip(b"\n").rfind(b"\n") + 1
     for cut in range(intent, len(whole) - 1):
         journal.write_bytes(whole[:cut])
@@ -387,8 +391,144 @@ def test_releasing_leaves_somebody_elses_value_unless_it_is_forced(root: Root, s
         root.path(SCAN_SIZE).write_text("256\n", encoding="ascii")
         knobs.keep({"scan_size_mb": "512"}, root, state)
         root.path(SCAN_SIZE).write_text("777\n", encoding="ascii")
-        (entry,) = knobs.release(root, state, force=force)
+        *_, entry = knobs.release(root, state, force=force)
         assert (entry.outcome, root.read(SCAN_SIZE)) == (("restored", "256\n") if force else ("foreign", "777\n"))
+
+
+def test_what_is_left_alone_comes_back_by_force_later_also_beside_kept_ones(root: Root, state: Path) -> None:
+    """The oldest value counts: that of before what is kept, and of before the first of two runs."""
+    knobs.keep({"scan_size_mb": "512"}, root, state)
+    with knobs.apply({"scan_size_mb": "1024"}, root, state):
+        root.path(SCAN_SIZE).write_text("777\n", encoding="ascii")
+    with knobs.apply({"numa_balancing": "1"}, root, state):
+        root.path(BALANCING).write_text("2\n", encoding="ascii")
+    with knobs.apply({"numa_balancing": "1"}, root, state):
+        root.path(BALANCING).write_text("3\n", encoding="ascii")
+    assert [entry.outcome for entry in knobs.release(root, state)] == ["foreign"]
+    assert {(entry.name, entry.before, entry.by) for entry in knobs.altered(root, state)} == {
+        ("kernel.numa_balancing_scan_size_mb", "256", "foreign"),
+        ("kernel.numa_balancing", "0", "foreign"),
+    }
+    assert knobs.release(root, state) == ()
+    assert {entry.outcome for entry in knobs.release(root, state, force=True)} == {"restored"}
+    assert (values(root), list(state.glob("*.journal"))) == (ORIGINAL, [])
+
+
+@pytest.mark.parametrize("line", range(8))
+def test_a_damaged_line_of_a_journal_loses_nothing_else_and_is_told(root: Root, state: Path, line: int) -> None:
+    """Header, two captures, and what is announced and closed of each: whichever it is, the file is kept aside."""
+    knobs.keep({"scan_size_mb": "512", "numa_balancing": "2"}, root, state)
+    journal = state / "applied.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if line == len(lines):
+        lines[1], lines[2] = b"\0" * 40 + b"\n", b"{}\n"
+    else:
+        lines[line] = b"X" + lines[line][1:]
+    journal.write_bytes(b"".join(lines))
+    assert {entry.name for entry in knobs.altered(root, state)} >= {"journal"}
+    with pytest.raises(Unfit, match="is damaged"):
+        knobs.keep({"scan_delay_ms": "1"}, root, state)
+    assert all(not line.startswith("would set applied") for line, _ in knobs.planned_release(root, state))
+    told = knobs.release(root, state)
+    assert "damaged" in {entry.outcome for entry in told}
+    lost = {1: {"scan_size"}, 2: {"numa_balancing"}, len(lines): {"scan_size", "numa_balancing"}}.get(line, set())
+    restored = {entry.name for entry in told if entry.outcome == "restored"}
+    unknown = {entry.name for entry in told if entry.outcome == "damaged"}
+    assert (len(restored), len(unknown)) == (2 - len(lost), 1 + len(lost))
+    if not lost:
+        assert values(root) == ORIGINAL
+    assert (state / "applied.journal.damaged-1").read_bytes().startswith(b"".join(lines))
+    assert (knobs.altered(root, state), knobs.release(root, state)) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [3, {}, [], {"writing": "vm.nope", "wanted": "1"}, {"writing": 3, "wanted": ""}, {"name": "ksm.run"}, {"new": "x"}],
+)
+def test_a_record_of_another_version_is_damage_and_no_error(root: Root, state: Path, record: object) -> None:
+    killed_while_set(root, state, {"numa_balancing": "1"})
+    text = json.dumps(record)
+    with (state / "knobs.journal").open("a") as file:
+        file.write(f"{zlib.crc32(text.encode()):08x} {text}\n")
+    assert {entry.name for entry in knobs.altered(root, state)} == {"journal", "kernel.numa_balancing"}
+    assert [entry.outcome for entry in knobs.recover(root, state)] == ["restored", "damaged"]
+    assert values(root) == ORIGINAL
+
+
+@pytest.mark.parametrize("value", ["48", "0"])
+def test_a_value_that_the_kernel_made_of_a_killed_write_is_ours(root: Root, state: Path, value: str) -> None:
+    """Killed between a write and its note: a pool that was filled in part, `060` that the kernel shows as 48."""
+    killed_while_set(root, state, {"scan_size_mb": "060"})
+    journal = state / "knobs.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert b'"wrote"' in lines.pop()
+    journal.write_bytes(b"".join(lines))
+    root.path(SCAN_SIZE).write_text(f"{value}\n", encoding="ascii")
+    assert [entry.outcome for entry in knobs.recover(root, state)] == ["restored"]
+    assert values(root) == ORIGINAL
+
+
+def test_a_refused_second_value_does_not_forget_the_first(root: Root, state: Path) -> None:
+    knobs.keep({"scan_size_mb": "512"}, root, state)
+    journal = knob_journal.Journal(state, "applied.journal").load()
+    journal.append({"writing": "kernel.numa_balancing_scan_size_mb", "wanted": "x"})
+    journal.append({"refused": "kernel.numa_balancing_scan_size_mb"})
+    knobs.release(root, state)
+    assert values(root) == ORIGINAL
+
+
+def test_a_kept_knob_that_another_write_changes_is_set_and_put_back(
+    root: Root, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A governor that resets no_turbo, which was as it is wanted."""
+    add_frequencies(root)
+    root.path(NO_TURBO).write_text("1\n", encoding="ascii")
+    genuine = knob_access.write
+
+    def writing(root: Root, path: str, value: str, kind: str) -> None:
+        genuine(root, path, value, kind)
+        if path in GOVERNORS:
+            root.path(NO_TURBO).write_text("0\n", encoding="ascii")
+
+    monkeypatch.setattr(knob_access, "write", writing)
+    with knobs.apply({"scaling_governor": "performance", "no_turbo": "1"}, root, state):
+        assert root.read(NO_TURBO) == "1\n"
+    assert root.read(NO_TURBO) == "1\n"
+    assert {root.read(path) for path in GOVERNORS} == {"powersave\n"}
+
+
+def test_telling_that_fails_leaves_no_journal_behind(root: Root, state: Path) -> None:
+    """Standard output on a full disk: what is put back is put back, and forgotten."""
+    knobs.keep({"scan_size_mb": "512"}, root, state)
+
+    def full(_text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        knobs.release(root, state, full)
+    assert (values(root), list(state.glob("*.journal"))) == (ORIGINAL, [])
+
+
+def test_to_look_whether_a_run_lives_never_refuses_one(tmp_path: Path) -> None:
+    """Another process asks without end."""
+    code = (
+        "import sys; from pathlib import Path; from numabench.host.knob_journal import is_locked\n"
+        "print('asking', flush=True)\n"
+        "while True: is_locked(Path(sys.argv[1]))"
+    )
+    with knob_journal.locked(tmp_path):
+        assert knob_journal.is_locked(tmp_path)
+    reader, writer = os.pipe()
+    asking = process.start([sys.executable, "-c", code, str(tmp_path)], stdout=writer)
+    try:
+        os.close(writer)
+        assert os.read(reader, 6) == b"asking"
+        for _ in range(200):
+            with knob_journal.locked(tmp_path):
+                pass
+    finally:
+        asking.kill(0)
+        os.close(reader)
 
 
 def test_a_killed_run_is_told_of_until_it_is_put_back(root: Root, state: Path) -> None:

@@ -80,7 +80,7 @@ def no_root() -> None:
     own = Path("/run/doctor-user-state")
     own.mkdir()
     os.chown(own, 1000, 1000)
-    os.environ["XDG_STATE_HOME"] = str(own)
+    os.environ["NUMABENCH_STATE_DIR"] = str(own)
     os.setgroups([])
     os.setgid(1000)
     os.setuid(1000)
@@ -253,7 +253,7 @@ def main() -> None:
     state_home.mkdir(exist_ok=True)
     for directory in (results, state_home, Path("/run")):
         directory.chmod(0o1777)
-    os.environ["XDG_STATE_HOME"] = str(state_home)
+    os.environ["NUMABENCH_STATE_DIR"] = str(state_home)
     importlib.import_module("sh")
     # The words are parsed, with all that this loads, and refused.
     with contextlib.suppress(UsageError):
