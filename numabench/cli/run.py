@@ -154,6 +154,9 @@ def run(
         str, typer.Option(help="Knobs while it runs: measure, quiet, none, your own; see `numabench state profiles`.")
     ] = DEFAULT_PROFILE,
     no_tune: Annotated[bool, typer.Option("--no-tune", help="Write nothing to the machine's knobs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which knobs would be set and what would be run, and do nothing.")
+    ] = False,
     observe: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Record in passes of their own: cpu, lock, sched, cost, stat; as cpu,lock."),
@@ -208,6 +211,10 @@ def run(
     topology = host_topology.read()
     progress = StderrProgress()
     try:
+        if dry_run:
+            is_in_guest = lab or (not native and needs_guest(request, topology, progress))
+            _say_what_would_be_done(request, topology, is_in_guest=is_in_guest)
+            return
         if lab or (not native and needs_guest(request, topology, progress)):
             if has_boots:
                 show_boots(run_boots(request, results, kernels, boots or 1, guest, progress), progress)
@@ -218,6 +225,8 @@ def run(
                 "--kernel, --boots, --cpus-per-node and --memory-per-node are of a guest", "pass --lab to have one"
             )
         else:
+            if put_back_leftovers(request, progress):
+                topology = host_topology.read()
             path = run_here(request, results, run_id, topology, progress, boot=turn)
     finally:
         progress.clear()
@@ -244,6 +253,33 @@ def needs_guest(request: Request, topology: Topology, progress: Progress) -> boo
         raise CannotRun(request.name, (*reasons, "nor can a guest run here: " + "; ".join(lacking)), INSTALL_HINT)
     progress.say(f"{request.name} {'; '.join(reasons)}: it runs in an emulated guest")
     return True
+
+
+def _say_what_would_be_done(request: Request, topology: Topology, *, is_in_guest: bool) -> None:
+    """A line for each knob that would be written, and one for what would be run; nothing is written."""
+    from numabench.experiment.plan import make_plan
+    from numabench.host import knobs
+    from numabench.host.identity import identity
+    from numabench.report.escape import escape
+    from numabench.workload import catalog
+
+    if is_in_guest:
+        print(f"would run {escape(request.name)} in an emulated guest: no knob of this machine would be written")
+        return
+    spec = None if request.command else catalog.find(request.workload)
+    plan = make_plan(request, spec, topology, emulated=identity()["accelerator"] == "tcg", observe=request.observe)
+    lines = [line for line, _ in knobs.planned_release(only_killed=True)] if plan.knobs else []
+    lines += [knobs.told_before(write) for write in knobs.planned(dict(plan.knobs))]
+    nodes = ", ".join(map(str, plan.nodes))
+    for line in (*lines, f"would run {len(plan.order)} trials of {plan.name} on nodes {nodes}, and put all knobs back"):
+        print(escape(line))
+
+
+def put_back_leftovers(request: Request, progress: Progress) -> bool:
+    """Put back what a killed run has left, which the plan would take for the machine's own; whether there was any."""
+    from numabench.host import knobs
+
+    return not request.no_tune and knobs.recover_before_run(on_write=progress.say)
 
 
 def run_here(

@@ -15,8 +15,6 @@ from numabench.errors import EXIT_UNFIT, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numabench.host.knobs import Write
-
 app = typer.Typer(
     help="Show the machine's knobs, compare them, set them, and put them back exactly.",
     no_args_is_help=True,
@@ -106,9 +104,8 @@ def list_profiles() -> None:
     from numabench.host import profiles
     from numabench.report import state_text
 
-    own = sorted(path.stem for path in profiles.own_directory().glob("*.toml"))
-    found = [*profiles.built_in(), *(profiles.load(name) for name in own)]
-    _print(state_text.show_profiles(found, **_page()))
+    found, refused = profiles.all_here()
+    _print(state_text.show_profiles(found, refused, **_page()))
 
 
 @app.command("apply")
@@ -123,18 +120,21 @@ def apply(
     from numabench.host import knobs, profiles
 
     loaded = profiles.load(profile)
-    wanted = {**profiles.needed(loaded), **_assignments(chosen or [])}
-    if not wanted:
-        print(f"all knobs are as profile {loaded.name} wants them: nothing is written")
-        return
+    wanted = {**profiles.here(loaded), **_assignments(chosen or [])}
     if dry_run:
-        for write in knobs.planned(wanted):
-            print(f"would {knobs.told(write)}")
-        return
-    writes = knobs.keep(wanted, on_write=print)
-    if any(write.outcome == "set" for write in writes):
-        print("put back with: numabench state restore")
-    _refuse_unless_all(writes)
+        writes = knobs.planned(wanted)
+        for line, _ in knobs.planned_release(only_killed=True):
+            _say(line)
+        for write in writes:
+            _say(knobs.told_before(write))
+    else:
+        writes = knobs.keep(wanted, on_write=_say)
+        if any(write.outcome == "set" for write in writes):
+            print("put back with: numabench state restore")
+    if all(write.outcome == "kept" for write in writes):
+        print(f"all knobs are as profile {loaded.name} wants them: nothing is written")
+    if any(write.outcome in {"denied", "absent"} for write in writes):
+        raise typer.Exit(EXIT_UNFIT)
 
 
 def _assignments(words: list[str]) -> dict[str, str]:
@@ -143,15 +143,10 @@ def _assignments(words: list[str]) -> dict[str, str]:
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if not equals or not value or "\n" in value:
+        if not equals or not value or not value.isprintable():
             raise UsageError(f"--set '{word}' is not NAME=VALUE", "such as --set ksm.run=0")
         found[knobs.find(name).name] = value
     return found
-
-
-def _refuse_unless_all(writes: tuple[Write, ...]) -> None:
-    if any(write.outcome in {"denied", "absent"} for write in writes):
-        raise typer.Exit(EXIT_UNFIT)
 
 
 @app.command("restore")
@@ -164,26 +159,39 @@ def restore(
     """Put back what a killed run has left altered, and what `numabench state apply` has set."""
     from numabench.host import knobs, state
 
-    altered, left = knobs.altered(), state.left_behind()
+    left = state.left_behind()
     if dry_run:
-        for entry in altered:
-            print(f"would set {entry.name}: {entry.now} -> {entry.before} ({entry.path})")
+        planned = knobs.planned_release(force=force)
+        for line, _ in planned:
+            _say(line)
         for text in left:
-            print(f"would remove {text}")
+            _say(f"would remove {text}")
+        if not planned and not left:
+            print("nothing is altered")
+        if not all(is_wanted for _, is_wanted in planned):
+            raise typer.Exit(EXIT_UNFIT)
         return
-    restored = knobs.release(on_write=print, force=force)
+    restored = knobs.release(on_write=_say, force=force)
     state.remove_left_behind()
     still = state.left_behind()
     for text in left:
-        print(f"left {text}: only root may remove it" if text in still else f"removed {text}")
-    for one in restored:
-        before = next((was.before for was in altered if was.name == one.name), None)
-        if one.outcome == "foreign" and before is not None:
-            print(f"to have the old value all the same: echo {before} > {one.path}")
+        _say(f"left {text}: only root may remove it" if text in still else f"removed {text}")
     if not restored and not left:
-        print("nothing is altered")
-    if still or any(one.outcome in {"failed", "foreign"} for one in restored):
+        print("nothing is altered by numabench")
+    for entry in knobs.altered():
+        if entry.by == "foreign":
+            _say(
+                f"{entry.name} is {entry.now}, somebody else's; numabench state restore --force makes it {entry.before}"
+            )
+    if still or any(one.outcome in {"failed", "foreign", "damaged"} for one in restored):
         raise typer.Exit(EXIT_UNFIT)
+
+
+def _say(line: str) -> None:
+    """Print a line in which a profile, or a file of the kernel, may have put anything."""
+    from numabench.report.escape import escape
+
+    print(escape(line))
 
 
 def _page() -> dict[str, Any]:

@@ -268,7 +268,7 @@ def _recover(progress: Progress) -> None:
 
     # One that lives has the knobs: it puts them back itself.
     with contextlib.suppress(Unfit):
-        knobs.recover(on_write=progress.say)
+        knobs.recover_before_run(on_write=progress.say)
     cpuset.recover()
 
 

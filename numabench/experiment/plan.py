@@ -469,8 +469,8 @@ def _extent(
 def _knobs(
     request: Request, drive: Drive | None, topology: Topology, nodes: tuple[int, ...], size_bytes: int, *, root: Root
 ) -> tuple[tuple[str, str], ...]:
-    """The knobs of the profile that are not as it wants them; above these what the driver needs, and what was asked."""
-    of_profile = profiles.needed(request.profile, root)
+    """The knobs of the profile that are here; above these what the driver needs, and what was asked."""
+    of_profile = profiles.here(request.profile, root)
     if drive is None:
         needed = dict(drivers.find(drivers.AUTONUMA).knobs)
     else:

@@ -31,7 +31,7 @@ _PREFIX = "numabench-cpuset-"
 _ENABLED = "-enabled"
 # A group whose name only begins as ours is somebody else's. What mkdtemp(3) adds is eight letters, digits or `_`.
 _OURS = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}(?:{_ENABLED})?")
-_PATIENCE_S = 10.0
+_PATIENCE_S, _GLANCE_S = 10.0, 0.2
 _RETRY_S = 0.01
 
 
@@ -140,9 +140,10 @@ def confined(mems: Sequence[int], cpus: Sequence[int], root: Root = LIVE) -> Ite
         with signals.held(), parent.locked():
             parent.remove_leftovers()
             directory = parent.make()
-            stack.callback(_held, parent, directory)
             own_lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Locked until it is gone: without a lock it would be one that a killed run has left.
             stack.callback(os.close, own_lock)
+            stack.callback(_held, parent, directory)
             fcntl.flock(own_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             parent.enable()
             _configure(directory, mems, cpus, hierarchy)
@@ -150,9 +151,17 @@ def confined(mems: Sequence[int], cpus: Sequence[int], root: Root = LIVE) -> Ite
 
 
 def stale(root: Root = LIVE) -> tuple[str, ...]:
-    """The cpusets whose owners are gone, as paths."""
+    """The cpusets whose owners are gone, as paths; none while another numabench makes or removes one."""
     hierarchy = _hierarchy(root)
-    return () if hierarchy is None else tuple(str(path) for path in _Parent(root, hierarchy).stale())
+    parent = None if hierarchy is None else _Parent(root, hierarchy)
+    if parent is None or not parent.has_any():
+        return ()
+    try:
+        # To look is to lock for a moment, which must not meet an owner that takes its own.
+        with parent.locked(_GLANCE_S):
+            return tuple(str(path) for path in parent.stale())
+    except Unfit:
+        return ()
 
 
 def recover(root: Root = LIVE) -> None:
@@ -200,11 +209,11 @@ class _Parent:
         self._path = root.path(hierarchy.mount)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience_s: float = _PATIENCE_S) -> Iterator[None]:
         """Keep every other numabench from making and removing cpusets. Raises `Unfit` after ten seconds."""
         descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            deadline = time.monotonic() + _PATIENCE_S
+            deadline = time.monotonic() + patience_s
             while not _lock(descriptor):
                 if time.monotonic() > deadline:
                     raise Unfit(f"another process keeps {self._path} locked", "find it with: lslocks")
@@ -214,7 +223,10 @@ class _Parent:
             os.close(descriptor)
 
     def _ours(self) -> list[Path]:
-        return [path for path in self._path.iterdir() if _OURS.fullmatch(path.name) and path.is_dir()]
+        # What is mounted may be gone, or hidden, all the same.
+        with contextlib.suppress(OSError):
+            return [path for path in self._path.iterdir() if _OURS.fullmatch(path.name) and path.is_dir()]
+        return []
 
     def has_any(self) -> bool:
         """Whether there is a cpuset of numabench's."""

@@ -82,6 +82,8 @@ def _thp(name: str, file: str, meaning: str, **more: object) -> Knob:
 
 _SWAP_WHY = "reclaim that swaps moves pages out while they are counted"
 _FREQUENCIES = ("cpufreq.scaling_min_freq", "cpufreq.scaling_max_freq")
+_PREFERENCE = "cpufreq.energy_performance_preference"
+_BOOSTS = ("cpufreq.boost", "cpufreq.policy_boost")
 _PMU_WHY = "its counter interrupts each CPU, and takes one from perf"
 
 # Written in this order, put back in the reverse: what another write would change comes before it, and the switch of
@@ -151,9 +153,10 @@ _GROUPS: dict[str, tuple[Knob, ...]] = {
         _thp("defrag", "defrag", "whether a fault waits for compaction",
              value="never", why="a first touch that compacts migrates other pages", profile=QUIET),
         Knob("thp.khugepaged_defrag", "khugepaged_defrag", (f"{THP}/khugepaged/defrag",), "whether khugepaged compacts",
-             value="0", why="khugepaged collapses, and so moves, the pages that are measured", profile=QUIET),
+             value="0", why="khugepaged that compacts migrates other pages; it still collapses", profile=QUIET),
     ),
     "same-page merging": (
+        # The kernel takes it only while nothing is merged (mm/ksm.c, merge_across_nodes_store()): never set.
         Knob("ksm.merge_across_nodes", "merge_across_nodes", ("/sys/kernel/mm/ksm/merge_across_nodes",),
              "whether pages of different nodes are merged, too", is_settable=False),
         Knob("ksm.run", "ksm_run", ("/sys/kernel/mm/ksm/run",), "whether equal pages are merged",
@@ -167,15 +170,21 @@ _GROUPS: dict[str, tuple[Knob, ...]] = {
         Knob("cpufreq.scaling_governor", "scaling_governor", (f"{_CPU}/cpufreq/policy*/scaling_governor",),
              "who chooses a CPU's frequency", value="performance",
              why="a frequency that follows the load changes what a page costs", profile=QUIET,
-             coupled=("intel_pstate.no_turbo", "cpufreq.boost", *_FREQUENCIES)),
+             coupled=(_PREFERENCE, "intel_pstate.no_turbo", *_BOOSTS, *_FREQUENCIES)),
+        # drivers/cpufreq/amd-pstate.c, amd_pstate_epp_update_limit(), and intel_pstate.c, intel_pstate_hwp_set(): under
+        # `performance` it is 0, and in amd-pstate stays so when the governor goes back.
+        Knob(_PREFERENCE, "energy_performance_preference", (f"{_CPU}/cpufreq/policy*/energy_performance_preference",),
+             "what the processor prefers when it chooses a frequency itself"),
         Knob("cpufreq.scaling_min_freq", "scaling_min_freq", (f"{_CPU}/cpufreq/policy*/scaling_min_freq",), "kHz"),
         Knob("cpufreq.scaling_max_freq", "scaling_max_freq", (f"{_CPU}/cpufreq/policy*/scaling_max_freq",), "kHz"),
         Knob("intel_pstate.no_turbo", "no_turbo", (f"{_CPU}/intel_pstate/no_turbo",), "1: none above the nominal",
              value="1", why="turbo depends on temperature and on who else runs", profile=QUIET,
              coupled=("cpufreq.scaling_max_freq",)),
+        # drivers/cpufreq/cpufreq.c, cpufreq_boost_trigger_state(): the machine's switch sets that of every policy.
+        Knob("cpufreq.policy_boost", "policy_boost", (f"{_CPU}/cpufreq/policy*/boost",), "the same of one policy"),
         Knob("cpufreq.boost", "boost", (f"{_CPU}/cpufreq/boost",), "0: no frequency above the nominal",
              value="0", why="boost depends on temperature and on who else runs", profile=QUIET,
-             coupled=("cpufreq.scaling_max_freq",)),
+             coupled=("cpufreq.policy_boost", *_FREQUENCIES)),
         Knob("cpuidle.disable", "cpuidle_disable", (f"{_CPU}/cpu*/cpuidle/state*/disable",),
              f"1: an idle state that takes longer than {_SLOW_STATE_US} us to leave is not entered",
              value="1", why="an IPI waits until the CPU that must flush its TLB is awake", profile=QUIET),

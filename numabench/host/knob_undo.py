@@ -137,11 +137,14 @@ def release(
 
 
 def planned_release(
-    root: Root = LIVE, state_dir: Path | None = None, *, force: bool = False
+    root: Root = LIVE, state_dir: Path | None = None, *, force: bool = False, only_killed: bool = False
 ) -> tuple[tuple[str, bool], ...]:
-    """What `release` would do, a line each, and whether it is as wanted; nothing is written. Raises `Unfit` as it."""
+    """What `release` (`only_killed`: `recover`) would do, a line each, and whether that is as wanted.
+
+    Nothing is written. Raises `Unfit` as they do.
+    """
     state_dir = state_dir or default_state_dir()
-    names = _in_force(state_dir, force=force)
+    names = [name for name in _in_force(state_dir, force=force) if name == JOURNAL or not only_killed]
     if names and is_locked(state_dir):
         raise Unfit("another numabench has set the machine's knobs for its run", "wait for it to end")
     lines, seen = [], dict[str, str]()
@@ -159,6 +162,18 @@ def planned_release(
             if step.outcome != _SAME
         ]
     return tuple(lines)
+
+
+def left_by_killed(root: Root, state_dir: Path) -> dict[str, str]:
+    """The values, by path, that putting back what a killed run has left would write. Raises `Unfit` while one lives."""
+    journal = Journal(state_dir, JOURNAL).load()
+    told = _told(journal)
+    if journal.records and is_locked(state_dir):
+        raise Unfit("another numabench has set the machine's knobs for its run", "wait for it to end")
+    seen: dict[str, str] = {}
+    if not is_of_another_boot(told, root):
+        steps(root, told, seen=seen)
+    return seen
 
 
 def _in_force(state_dir: Path, *, force: bool) -> list[str]:

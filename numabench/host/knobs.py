@@ -39,6 +39,7 @@ from numabench.host.knob_undo import (
     clear,
     coupled_keys,
     is_of_another_boot,
+    left_by_killed,
     planned_release,
     release,
     undo,
@@ -189,7 +190,8 @@ def _set(
             done = _change(write, root, journal, otherwise)
         elif write.outcome == "kept" and write.name in coupled:
             done = _kept(write, root, journal, otherwise)
-        on_write(told(done))
+        if done.outcome != "kept":
+            on_write(told(done))
         yield done
 
 
@@ -302,6 +304,8 @@ def keep(
     """
     state_dir = state_dir or default_state_dir()
     chosen = _in_order(wanted)
+    if not may_lock(state_dir) and not _changes_any(chosen, root):
+        return tuple(_set(chosen, root, Journal(state_dir, APPLIED), on_write, ""))
     with signals.held(), locked(state_dir):
         clear(root, state_dir, on_write, "")
         journal = Journal(state_dir, APPLIED).load()
@@ -318,9 +322,17 @@ def keep(
             raise
 
 
-def planned(wanted: Mapping[str, str], root: Root = LIVE) -> tuple[Write, ...]:
-    """What setting these would do, with nothing written."""
-    return tuple(write for knob, value in _in_order(wanted) for write in _capture(knob, value, root, ""))
+def planned(wanted: Mapping[str, str], root: Root = LIVE, state_dir: Path | None = None) -> tuple[Write, ...]:
+    """What `keep` would do, with nothing written. Raises `Unfit` while a run lives."""
+    seen = left_by_killed(root, state_dir or default_state_dir()) if wanted else {}
+    found = [write for knob, value in _in_order(wanted) for write in _capture(knob, value, root, "")]
+    return tuple(_on(seen, write) if write.outcome in {"set", "kept"} else write for write in found)
+
+
+def _on(seen: Mapping[str, str], write: Write) -> Write:
+    """The same once what a killed run has left is put back."""
+    before = seen.get(write.path, write.before)
+    return replace(write, before=before, outcome="kept" if before == write.wanted else "set")
 
 
 def _capture(knob: Knob, wanted: str, root: Root, otherwise: str) -> list[Write]:
@@ -381,3 +393,12 @@ def told(write: Write) -> str:
         "absent": f"{write.name} is not set to {write.wanted}{message}",
     }
     return texts[write.outcome]
+
+
+def told_before(write: Write) -> str:
+    """A line of what would become of it."""
+    if write.outcome in {"set", "done"}:
+        return f"would {told(write)}"
+    if write.outcome == "kept":
+        return f"{told(write)}: it would not be written"
+    return f"cannot set {write.name} to {write.wanted}: {write.message}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numabench.errors import UsageError
-from numabench.host.knob_table import ACTION, KNOBS, MEASURE, QUIET, find, keys
+from numabench.host.knob_table import KNOBS, MEASURE, QUIET, find, keys
 from numabench.host.root import LIVE, Root
 
 if TYPE_CHECKING:
@@ -58,6 +58,21 @@ def own_directory() -> Path:
     """Where the user's own profiles lie: $XDG_CONFIG_HOME/numabench/profiles, else ~/.config/numabench/profiles."""
     home = os.environ.get("XDG_CONFIG_HOME")
     return (Path(home) if home else Path.home() / ".config") / "numabench/profiles"
+
+
+def all_here() -> tuple[tuple[Profile, ...], tuple[str, ...]]:
+    """The built-in profiles and the user's own, and a sentence for each file that cannot be used."""
+    found, refused = list(built_in()), []
+    names = {profile.name for profile in found}
+    for path in sorted(own_directory().glob("*.toml")):
+        if path.stem in names:
+            refused.append(f"{path} is not read by its name: a built-in profile has it; rename it, or give its path")
+            continue
+        try:
+            found.append(load(path.stem))
+        except UsageError as error:
+            refused.append(str(error))
+    return tuple(found), tuple(refused)
 
 
 def load(name: str) -> Profile:
@@ -150,13 +165,6 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def needed(profile: Profile, root: Root = LIVE) -> dict[str, str]:
-    """The knobs of a profile that this kernel has and that are not as the profile wants them."""
-    from numabench.host.knobs import value_of
-
-    wanted = {}
-    for name, value in profile.knobs.items():
-        knob = find(name)
-        if keys(knob, root) and (knob.kind == ACTION or value_of(knob, root) != value):
-            wanted[name] = value
-    return wanted
+def here(profile: Profile, root: Root = LIVE) -> dict[str, str]:
+    """The knobs of a profile that this kernel has, as the profile wants them: whoever sets them sees which are so."""
+    return {name: value for name, value in profile.knobs.items() if keys(find(name), root)}

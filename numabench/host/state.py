@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from numabench.host import cpuset, knobs, kprobes
+from numabench.host import cgroup, cpuset, knobs, kprobes
 from numabench.host.knob_table import ACTION, KNOBS, Knob, keys
 from numabench.host.root import LIVE, Root
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numabench.host.profiles import Profile
+
+# Of what is written and has no value to be read.
+NO_STATE = "no state"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def rows(profile: Profile, root: Root = LIVE) -> tuple[Row, ...]:
 
 def _value(knob: Knob, root: Root) -> str | None:
     if knob.kind == ACTION:
-        return None
+        return NO_STATE if any(root.exists(path) for path in knob.paths) else None
     if knob.name == "swap":
         return _swap(root)
     if knob.name == "memory_tiers":
@@ -78,28 +81,25 @@ def _limits(root: Root) -> list[tuple[str, str | None, str]]:
         ("Cpus_allowed_list", status.get("Cpus_allowed_list", "").strip() or None, "CPUs that threads may run on"),
         ("Mems_allowed_list", status.get("Mems_allowed_list", "").strip() or None, "nodes that memory may be taken of"),
     ]
-    group = _cgroup(root)
-    for name, meaning in (
-        ("memory.max", "most memory of the cgroup"),
-        ("memory.high", "memory above which the cgroup is slowed"),
-        ("cpu.max", "CPU time of the cgroup: microseconds in a period"),
+    for name, meaning, limit in (
+        ("cgroup.memory", "bytes that the cgroups allow", cgroup.memory_limit(root)),
+        ("cgroup.cpus", "CPUs that the cgroups' quotas allow", cgroup.cpu_quota(root)),
+        ("cgroup.tasks", "processes and threads that the cgroups allow", cgroup.task_limit(root)),
     ):
-        value = None if group is None else root.read_or_none(f"{group}/{name}")
-        found.append((name, None if value is None else value.strip(), meaning))
+        told = f"{meaning} ({limit.file})" if limit else meaning
+        found.append(
+            (
+                name,
+                f"{limit.value:g}" if limit and limit.value % 1 else f"{limit.value:.0f}" if limit else "no limit",
+                told,
+            )
+        )
     return found
-
-
-def _cgroup(root: Root) -> str | None:
-    """The caller's directory in the unified hierarchy (cgroups(7)), where it is mounted at its usual place."""
-    for line in (root.read_or_none("/proc/self/cgroup") or "").splitlines():
-        if line.startswith("0::"):
-            return "/sys/fs/cgroup" + line[3:].rstrip("/")
-    return None
 
 
 def values(found: tuple[Row, ...]) -> dict[str, str]:
     """The values by name, as a snapshot keeps them."""
-    return {row.name: row.value for row in found if row.value is not None}
+    return {row.name: row.value for row in found if row.value not in {None, NO_STATE}}
 
 
 def snapshot(found: tuple[Row, ...], profile: str, root: Root = LIVE) -> dict[str, Any]:

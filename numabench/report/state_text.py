@@ -17,6 +17,7 @@ _BY = {
     "killed": "a run that was killed set it: numabench state restore",
     "run": "a run that is going has set it, and puts it back",
     "applied": "numabench state apply set it: numabench state restore",
+    "foreign": "somebody else set it after numabench had: numabench state restore --force",
 }
 _NARROW, _VALUE = 48, 22
 
@@ -77,20 +78,27 @@ def show_differences(found: Sequence[Difference], first: str, second: str, *, wi
         page.text(f"No knob differs between {first} and {second}.")
         return "\n".join(page.lines) + "\n"
     wide = max(len(each.name) for each in found)
-    column = max(len(first), *(len(each.first or "-") for each in found))
+    first, second = _short(first), _short(second)
+    column = min(max(len(first), *(len(each.first or "-") for each in found)), _NARROW)
     page.text(f"{'':<{wide}}  {first:<{column}}  {second}", BOLD)
     for each in found:
         page.text(f"{each.name:<{wide}}  {each.first or '-':<{column}}  {each.second or '-'}", hang=wide + 2)
     return "\n".join(page.lines) + "\n"
 
 
-def show_profiles(found: Sequence[Profile], *, width: int, colour: bool) -> str:
-    """Profiles with what they set."""
+def _short(name: str) -> str:
+    return name if len(name) <= _VALUE else f"...{name[3 - _VALUE :]}"
+
+
+def show_profiles(found: Sequence[Profile], refused: Sequence[str], *, width: int, colour: bool) -> str:
+    """Profiles with what they set, and the files that cannot be used."""
     page = Page(width, colour)
     for profile in found:
         page.text(f"{profile.name}: {profile.summary}", BOLD)
         for name, value in profile.knobs.items():
             page.text(f"  {name} = {value}")
+    for text in refused:
+        page.text(f"Not used: {text}", YELLOW, hang=2)
     return "\n".join(page.lines) + "\n"
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from numabench import process
 from numabench.errors import NumabenchError, Unfit, UsageError
-from numabench.host import knob_access, knob_journal, knobs
+from numabench.host import knob_access, knob_journal, knobs, profiles
 from numabench.host.knob_table import FILE, PROCESS
+from numabench.host.profiles import Profile
 from numabench.host.root import LIVE, Root
 
 BALANCING = "/proc/sys/kernel/numa_balancing"
@@ -223,6 +224,26 @@ def test_after_sigkill_the_next_run_captures_the_old_value_and_not_the_leftover(
     with knobs.apply({"numa_balancing": "2"}, root, state) as applied:
         assert (applied.writes[0].before, root.read(BALANCING)) == ("0", "2\n")
     assert values(root) == ORIGINAL
+
+
+def test_a_profile_is_in_force_again_after_a_run_that_was_killed_with_it(root: Root, state: Path) -> None:
+    profile = Profile("mine", "", {knobs.find(name).name: value for name, value in WANTED.items()})
+    killed_while_set(root, state, WANTED)
+    planned = knobs.planned(profiles.here(profile, root), root, state)
+    with knobs.apply(profiles.here(profile, root), root, state) as applied:
+        assert [write.outcome for write in applied.writes] == ["set"] * 3
+        assert [(write.before, write.outcome) for write in planned] == [
+            (write.before, write.outcome) for write in applied.writes
+        ]
+        assert values(root) == {BALANCING: "1\n", SCAN_SIZE: "1024\n", SCAN_DELAY: "100\n"}
+    assert values(root) == ORIGINAL
+
+
+def test_a_run_is_planned_on_a_machine_as_it_was_before_a_killed_one(root: Root, state: Path) -> None:
+    killed_while_set(root, state, WANTED)
+    assert knobs.recover_before_run(root, state)
+    assert values(root) == ORIGINAL
+    assert not knobs.recover_before_run(root, state)
 
 
 def test_after_a_reboot_the_journal_is_discarded(root: Root, state: Path) -> None:
@@ -475,6 +496,33 @@ def test_a_refused_second_value_does_not_forget_the_first(root: Root, state: Pat
     journal.append({"refused": "kernel.numa_balancing_scan_size_mb"})
     knobs.release(root, state)
     assert values(root) == ORIGINAL
+
+
+def test_a_preference_that_a_governor_has_changed_for_good_is_put_back(
+    root: Root, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """amd-pstate: performance makes it 0, it may not be written then, and it stays so afterwards."""
+    add_frequencies(root)
+    preferences = [path.replace("scaling_governor", "energy_performance_preference") for path in GOVERNORS]
+    for path in preferences:
+        root.path(path).write_text("balance_performance\n", encoding="ascii")
+    genuine = knob_access.write
+
+    def writing(root: Root, path: str, value: str, kind: str) -> None:
+        governor = path.replace("energy_performance_preference", "scaling_governor")
+        if path in preferences and root.read(governor) == "performance\n":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        genuine(root, path, value, kind)
+        if path in GOVERNORS and value == "performance":
+            preference = path.replace("scaling_governor", "energy_performance_preference")
+            root.path(preference).write_text("performance\n", encoding="ascii")
+
+    monkeypatch.setattr(knob_access, "write", writing)
+    for wanted in ({"scaling_governor": "performance"}, {"energy_performance_preference": "power"}):
+        with knobs.apply(wanted, root, state):
+            assert {root.read(path) for path in preferences} != {"balance_performance\n"}
+        assert {root.read(path) for path in preferences} == {"balance_performance\n"}
+        assert {root.read(path) for path in GOVERNORS} == {"powersave\n"}
 
 
 def test_a_kept_knob_that_another_write_changes_is_set_and_put_back(

@@ -49,6 +49,19 @@ def test_ones_own_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert dict(profiles.load("lab").knobs) == {"ksm.run": "0"}
 
 
+def test_a_file_that_is_not_right_hides_no_other_and_one_of_a_built_in_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    directory = tmp_path / "numabench/profiles"
+    directory.mkdir(parents=True)
+    for name, text in {"bad": "knobs = 3", "lab": 'inherits = "none"', "measure": "[knobs]"}.items():
+        (directory / f"{name}.toml").write_text(text)
+    found, refused = profiles.all_here()
+    assert [profile.name for profile in found] == ["measure", "quiet", "none", "lab"]
+    assert ["bad.toml: knobs is 3" in refused[0], "measure.toml is not read by its name" in refused[1]] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -83,12 +96,12 @@ def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
         profiles.load("/nonexistent/x.toml")
 
 
-def test_only_what_is_here_and_not_as_wanted_is_needed(tmp_path: Path) -> None:
+def test_only_what_is_here_is_asked_for_whatever_its_value(tmp_path: Path) -> None:
     root = Root(tmp_path)
     for name, text in {"/sys/kernel/mm/ksm/run": "1\n", "/proc/sys/vm/numa_stat": "1\n"}.items():
         root.path(name).parent.mkdir(parents=True, exist_ok=True)
         root.path(name).write_text(text)
-    assert profiles.needed(profiles.load("measure"), root) == {"ksm.run": "0"}
+    assert profiles.here(profiles.load("measure"), root) == {"ksm.run": "0", "vm.numa_stat": "1"}
 
 
 def test_ones_own_is_the_same_by_its_word_where_its_file_is_not(tmp_path: Path) -> None:
