@@ -3,8 +3,10 @@
     python tests/bench/bench_state.py [--kernel debian:bookworm] [--kills 50] [--faults 300] [--signals 10]
 
 In a guest every knob that its kernel has and that may be set is set and put back: by processes that end by themselves,
-by SIGTERM and SIGINT, that are killed at random moments, or killed or made to fail at a line of the knobs' code, evenly
-over all lines; after each, every key is compared with what it was. Exit 1 where one was left wrong.
+by SIGTERM and SIGINT, that are killed at random moments, or killed, cut short or made to fail at a step that outlives
+them: each write, sync and removal of a journal and each write of a knob, of a run, of keep, release and recovery
+(tests/steps.py). Then by runs in a cpuset, under a seccomp filter and in a sandbox. After each, every key is compared
+with what it was. Exit 1 where one was left wrong.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ def main() -> int:
     kernel = next(known for known in kernels.cached() if known.source == options.kernel)
     with Guest.boot(kernel, shape("2n"), probe(kernel.image).accel) as guest:
         found = state_faults.run(guest, kills=options.kills, faults=options.faults, signals=options.signals)
-    print(f"{kernel.release}: {len(found['knobs'])} knobs set, {found['keys']} keys compared, {found['lines']} lines")
-    print(f"{'ended by':28}{'cases':>6}{'keys left wrong':>18}")
+        found["kinds"] |= state_faults.run_confined(guest)
+    print(f"{kernel.release}: {len(found['knobs'])} knobs set, {found['keys']} keys compared")
+    print("steps: " + ", ".join(f"{name} {count}" for name, count in found["steps"].items()))
+    print(f"{'ended by':44}{'cases':>6}{'keys left wrong':>18}")
     for kind, entry in found["kinds"].items():
-        print(f"{kind:28}{entry['cases']:6}{len(entry['wrong']):18}  {entry['wrong'] or ''}")
+        print(f"{kind:44}{entry['cases']:6}{len(entry['wrong']):18}  {entry['wrong'] or ''}")
     print(f"in {time.monotonic() - began:.0f} s")
     return int(any(entry["wrong"] for entry in found["kinds"].values()))
 

@@ -1,16 +1,14 @@
 """Run inside a guest as root: every knob that its kernel has is set and put back, however the process ends.
 
 The one argument is a JSON object: `kills`, how many processes are killed at a random moment; `signals`, how many get
-SIGTERM, and SIGINT; `faults`, how many end at a line of the knobs' code, evenly over all lines, killed and by an error
-in turns; `seed`. The answer is JSON: per kind how many `cases` there were and which keys were left `wrong`; `knobs`,
-what was set to what.
+SIGTERM, and SIGINT; `faults`, how many end at a step that outlives the process (tests/steps.py), evenly over all steps
+and endings of all paths; `seed`. The answer is JSON: per kind how many `cases` there were and which keys were left
+`wrong`; `knobs`, what was set to what.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
 import json
 import os
 import random
@@ -21,20 +19,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at_line import at_line
+import steps
 
 from numabench import process
 from numabench.errors import NumabenchError
-from numabench.host import knob_access, knob_journal, knobs
+from numabench.host import knob_access, knobs
 from numabench.host.knob_table import ACTION, KNOBS, SHOWN, find, keys
 from numabench.host.root import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FILES = {knobs.__file__, knob_journal.__file__, knob_access.__file__}
-# Two of these exclude each other, or end what the test stands on.
-LEFT_OUT = {"vm.overcommit_kbytes", "kernel.soft_watchdog", "kernel.nmi_watchdog"}
+# Two of these exclude each other, or end what the test stands on: each is set alone.
+ALONE = {"vm.overcommit_kbytes", "kernel.soft_watchdog", "kernel.nmi_watchdog"}
+# What the kernel makes something else of: octal.
+ROUNDED = {"vm.overcommit_ratio": "060"}
 POOL = "node0-hugepages-2048kB"
 HOLD_S = 0.05
 
@@ -62,10 +61,10 @@ def candidates(path: str, value: str) -> list[str]:
 
 
 def discover() -> dict[str, str]:
-    """For every settable knob here a value that is not its own and that the kernel keeps."""
+    """For every settable knob here a value that is not its own and that the kernel takes."""
     before, wanted = texts(), {}
     for knob in (*KNOBS, find(POOL)):
-        if not knob.is_settable or knob.kind in {ACTION, SHOWN} or knob.name in LEFT_OUT:
+        if not knob.is_settable or knob.kind in {ACTION, SHOWN}:
             continue
         for key in keys(knob)[:1]:
             value = before.get(key.name)
@@ -109,7 +108,9 @@ class Cases:
     """Cases under way: what the knobs were, and what each kind of end has left wrong."""
 
     def __init__(self) -> None:
-        self.wanted = discover()
+        found = discover()
+        self.alone = {name: found.pop(name) for name in ALONE if name in found}
+        self.wanted = found | {name: value for name, value in ROUNDED.items() if name in found}
         self.before = texts()
         self.state = Path(tempfile.mkdtemp(prefix="numabench-state-", dir="/dev/shm"))
         self.kinds: dict[str, dict[str, Any]] = {}
@@ -121,7 +122,7 @@ class Cases:
 
     def judge(self, kind: str, *, recover: bool = True) -> None:
         if recover:
-            knobs.release(LIVE, self.state)
+            knobs.release(LIVE, self.state, force=True)
         now = texts()
         wrong = {name: [value, now.get(name)] for name, value in self.before.items() if now.get(name) != value}
         entry = self.kinds.setdefault(kind, {"cases": 0, "wrong": {}})
@@ -158,39 +159,63 @@ def ended_by_signals(cases: Cases, number: int, count: int, kind: str, *, seed: 
         cases.judge(kind, recover=number == signal.SIGKILL)
 
 
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def set_alone(cases: Cases) -> None:
+    """Each knob that cannot be set with the others."""
+    for name, value in cases.alone.items():
 
-
-def fail() -> None:
-    raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-def lines_of_a_run(cases: Cases) -> int:
-    counter = itertools.count()
-    sys.settrace(at_line(FILES, counter, lambda: None))
-    try:
-        with knobs.apply(cases.wanted, LIVE, cases.state):
-            pass
-    finally:
-        sys.settrace(None)
-    return next(counter)
-
-
-def ended_at_lines(cases: Cases, count: int) -> int:
-    """A kill or an error at lines evenly spread over all that a run executes."""
-    lines = lines_of_a_run(cases)
-    for index in range(count):
-        line, act = index * lines // count, (kill, fail)[index % 2]
-
-        def body(line: int = line, act: Callable[[], None] = act) -> None:
-            sys.settrace(at_line(FILES, itertools.count(line, -1), act))
-            with knobs.apply(cases.wanted, LIVE, cases.state):
-                pass
+        def body(name: str = name, value: str = value) -> None:
+            with knobs.apply({name: value}, LIVE, cases.state):
+                os.kill(os.getpid(), signal.SIGKILL)
 
         in_child(body)
-        cases.judge(f"{act.__name__} at a line")
-    return lines
+        cases.judge("SIGKILL, alone")
+
+
+def paths(cases: Cases) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """By name, what goes before (in a process of its own), and what is ended at each of its steps."""
+
+    def run() -> None:
+        with knobs.apply(cases.wanted, LIVE, cases.state):
+            pass
+
+    def keep() -> object:
+        return knobs.keep(cases.wanted, LIVE, cases.state)
+
+    def killed() -> None:
+        with knobs.apply(cases.wanted, LIVE, cases.state):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return {
+        "a run": (lambda: None, run),
+        "keep": (lambda: None, keep),
+        "release": (keep, lambda: knobs.release(LIVE, cases.state)),
+        "recovery": (killed, lambda: knobs.recover(LIVE, cases.state)),
+        "a run after a killed one": (killed, run),
+    }
+
+
+def ended_at_steps(cases: Cases, count: int) -> dict[str, int]:
+    """Steps of each path; of all these and of their endings so many, evenly spread, are taken."""
+    all_cases, numbers = [], {}
+    for name, (before, body) in paths(cases).items():
+        in_child(before)
+        with steps.acting_at(-1, "") as done:
+            body()
+        knobs.release(LIVE, cases.state, force=True)
+        numbers[name] = len(done)
+        all_cases += [(name, number, ending) for number, step in enumerate(done) for ending in steps.endings(step)]
+    for index in range(count):
+        name, number, ending = all_cases[index * len(all_cases) // count]
+        before, body = paths(cases)[name]
+
+        def ended(number: int = number, ending: str = ending, body: Callable[[], object] = body) -> None:
+            with steps.acting_at(number, ending):
+                body()
+
+        in_child(before)
+        in_child(ended)
+        cases.judge(f"{name}: {'killed' if 'killed' in ending else 'failing'} at a step")
+    return numbers
 
 
 def somebody_else(cases: Cases) -> dict[str, Any]:
@@ -260,14 +285,16 @@ def main() -> None:
     ended_by_signals(cases, signal.SIGTERM, asked["signals"], "SIGTERM", seed=asked["seed"])
     ended_by_signals(cases, signal.SIGINT, asked["signals"], "SIGINT", seed=asked["seed"] + 1)
     ended_by_signals(cases, signal.SIGKILL, asked["kills"], "SIGKILL", seed=asked["seed"] + 2)
-    lines = ended_at_lines(cases, asked["faults"])
+    set_alone(cases)
+    numbers = ended_at_steps(cases, asked["faults"])
     answer = {
         "foreign": somebody_else(cases),
         "no_root": without_root(cases),
         "read_only": read_only_proc(cases),
         "full_disk": full_disk(cases),
-        "knobs": cases.wanted,
-        "lines": lines,
+        "knobs": cases.wanted | cases.alone,
+        "steps": numbers,
+        "here": sorted({name.partition("[")[0] for name in cases.before}),
         "keys": len(cases.before),
         "kinds": cases.kinds,
     }
