@@ -1,4 +1,4 @@
-"""Knobs survive a crash anywhere: the code is killed, or made to raise, at its lines, and at each step that lasts."""
+"""Knobs survive a crash anywhere: the code is killed, or raises, at its lines, and at each step that lasts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def set_and_restore(root: Root, state: Path) -> None:
 
 
 def end_at_lines(act: Callable[[], None], first: int, directory: Path) -> int:
-    """End a run at every third of its lines, and recover; exit at the first tree that differs. How many lines a run has."""
+    """End a run at every third of its lines, and recover; exit at the first tree that differs. How many a run has."""
     state = directory / "state"
     for number in itertools.count(first, 3):
         root = make_tree(directory)
