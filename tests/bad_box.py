@@ -83,7 +83,7 @@ class Box:
             "TMPDIR": str(self.at / "tmp"),
             "XDG_CACHE_HOME": str(self.at / "cache"),
             "XDG_CONFIG_HOME": str(self.at / "home"),
-            "XDG_STATE_HOME": str(self.at / "state"),
+            "NUMABENCH_STATE_DIR": str(self.at / "state/numabench"),
             "MPLCONFIGDIR": str(self.at / "home"),
             "COLUMNS": "100",
             "LANG": "C.UTF-8",
@@ -259,6 +259,8 @@ def left_by_a_killed_run(box: Box) -> Iterator[Path]:
             "outcome": "set",
             "message": "",
             "kind": "file",
+            "began": "",
+            "boot_id": boot_id,
         },
         {"writing": "ksm.run", "wanted": "0"},
     ):

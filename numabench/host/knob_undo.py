@@ -155,7 +155,7 @@ def planned_release(
             lines.append((f"would forget {state_dir / name}: it was written before the last boot", True))
             continue
         if journal.damaged:
-            lines.append((f"would set {state_dir / name} aside: {_damage(journal)}", False))
+            lines.append((f"would move {state_dir / name} aside: {_damage(journal)}", False))
         lines += [
             (step.planned(), step.outcome not in {_FOREIGN, _FAILED})
             for step in steps(root, told, force=force, seen=seen)

@@ -38,7 +38,7 @@ OPTIONS = "options = { nodes = 1, no-tune = true }\n"
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What other runs on this machine have set is theirs to put back."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("NUMABENCH_STATE_DIR", str(tmp_path / "state"))
 
 
 def experiment(name: str, *program: str) -> str:
