@@ -15,6 +15,7 @@ from numabench.fleet import night_file
 from numabench.fleet.cells import Cell, blocks
 from numabench.fleet.night_file import Night, NightKernel
 from numabench.fleet.plan import HERE, INSTALLED, MachinePlan
+from numabench.store import index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,3 +107,13 @@ def write_lab(lab: Path, seconds: Sequence[Sequence[float]]) -> list[str]:
         for boot, took in enumerate(boots, 1):
             publish(night, took, boot)
     return names
+
+
+def everything(lab: Path) -> list[object]:
+    """All that an index can be asked."""
+    with index.open_index(lab) as opened:
+        found: list[object] = [opened.nights(), opened.cells()]
+        for cell in opened.cells():
+            found += [opened.metrics(cell.name), list(opened.every_series(cell.name))]
+            found += [opened.runs(cell.name, night) for night in opened.nights()]
+        return [*found, *(sorted(opened.values(night)) for night in opened.nights())]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from numabench.cli import nightly_report
+from numabench.cli import nightly_prune, nightly_report
 from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, NumabenchError, UsageError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a lab's plan every night: machines x kernels x workloads.", no_args_is_help=True)
 app.command("report", no_args_is_help=True)(nightly_report.report)
+app.command("prune", no_args_is_help=True)(nightly_prune.prune)
 
 _LAB_FILE = typer.Argument(metavar="LAB.toml", help="The lab's plan: see docs/nightly.md.")
 

@@ -13,6 +13,8 @@ TRIALS = "trials"
 TRIAL_FILE = "trial.json"
 EVENTS_FILE = "events.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+# Which of a run's recordings were removed to save room: they are not missed.
+PRUNED_FILE = "pruned.json"
 
 # A sweep is a directory of runs, one a unit.
 SWEEP_KIND = "numabench-sweep"

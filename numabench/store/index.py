@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from numabench.errors import ResultError
 from numabench.fields import parse
+from numabench.store import boot_values
 from numabench.store import index_tables as tables
 from numabench.store.index_tables import INDEX_FILE, BootRow, CellRow, DamagedIndex, Layout, Measured, MetricRow
 from numabench.store.reading import check_version
@@ -238,7 +239,7 @@ def _read(
             continue
         try:
             record = parse(path / CELL_FILE, read_bytes(path / CELL_FILE))
-            runs = tuple((str(run.relative_to(lab)), metrics_of(run)) for run in tables.scanned(path / "runs"))
+            runs = tuple((str(run.relative_to(lab)), kept) for run, kept in boot_values.of_boot(path, metrics_of))
             yield BootRow(cell, boot, record.count("attempt", 0), runs)
         except ResultError as error:
             unreadable.append(error.message)

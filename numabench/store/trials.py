@@ -22,7 +22,7 @@ from numabench.record import (
     WorkloadThread,
 )
 from numabench.store.driven import read_family, read_mover, read_units, read_victim, read_wrong_word
-from numabench.store.files import EVENTS_FILE, SAMPLES_FILE, TRIAL_FILE
+from numabench.store.files import EVENTS_FILE, PRUNED_FILE, SAMPLES_FILE, TRIAL_FILE, TRIALS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def _read_observed(directory: Path, trial: Fields, observed: Fields) -> Observed
         if "/" in value or value in {".", ".."}:
             observed.wrong(key, "a file's name")
     file = directory / name
-    if name in trial.object("files").fields:
+    if name in trial.object("files").fields and not _is_pruned(directory, name):
         if not file.is_file():
             raise ResultError(f"{file} is missing", DAMAGED)
         _check_size(file, trial)
@@ -128,6 +128,15 @@ def _read_observed(directory: Path, trial: Fields, observed: Fields) -> Observed
         not_counted=observed.texts_by_name("not_counted"),
         missed=observed.counts("missed"),
     )
+
+
+def _is_pruned(directory: Path, name: str) -> bool:
+    """Whether a trial's recording is gone because somebody wanted its room."""
+    run = directory.parents[1]
+    note = run / PRUNED_FILE
+    if (directory / name).is_file() or not note.is_file():
+        return False
+    return f"{TRIALS}/{directory.name}/{name}" in parse(note, read_bytes(note)).texts("recordings")
 
 
 def _check_size(file: Path, trial: Fields) -> None:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from lab_nights import CELL, FIGURE, dates, publish, write_lab, write_night
+from lab_nights import CELL, FIGURE, dates, everything, publish, write_lab, write_night
 
 from numabench import process, store
 from numabench.cli.index import measured
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = [[10.0, 12.0, 11.0], [10.5], [20.0, 21.0]]
-
-
-def everything(lab: Path) -> list[object]:
-    """All that an index can be asked."""
-    with index.open_index(lab) as opened:
-        found: list[object] = [opened.nights(), opened.cells()]
-        for cell in opened.cells():
-            found += [opened.metrics(cell.name), list(opened.every_series(cell.name))]
-            found += [opened.runs(cell.name, night) for night in opened.nights()]
-        return [*found, *(sorted(opened.values(night)) for night in opened.nights())]
 
 
 @pytest.fixture
