@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from numabench.cli import nightly_prune, nightly_report
+from numabench.cli import nightly_install, nightly_prune, nightly_report, nightly_unattended
 from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, NumabenchError, UsageError
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a lab's plan every night: machines x kernels x workloads.", no_args_is_help=True)
 app.command("report", no_args_is_help=True)(nightly_report.report)
 app.command("prune", no_args_is_help=True)(nightly_prune.prune)
+app.command("unattended", no_args_is_help=True)(nightly_unattended.unattended)
+app.command("ended", hidden=True, no_args_is_help=True)(nightly_unattended.ended)
+app.command("install", no_args_is_help=True)(nightly_install.install)
 
 _LAB_FILE = typer.Argument(metavar="LAB.toml", help="The lab's plan: see docs/nightly.md.")
 

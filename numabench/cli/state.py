@@ -155,13 +155,18 @@ def restore(
     force: Annotated[
         bool, typer.Option("--force", help="Put back also what somebody else has set to another value since.")
     ] = False,
+    killed: Annotated[
+        bool, typer.Option("--killed", help="Put back only what a killed run has left, and keep what was applied.")
+    ] = False,
 ) -> None:
     """Put back what a killed run has left altered, and what `numabench state apply` has set."""
     from numabench.host import knobs, state
 
+    if killed and force:
+        raise UsageError("--killed and --force exclude each other", "leave one out")
     left = state.left_behind()
     if dry_run:
-        planned = knobs.planned_release(force=force)
+        planned = knobs.planned_release(force=force, only_killed=killed)
         for line, _ in planned:
             _say(line)
         for text in left:
@@ -171,7 +176,7 @@ def restore(
         if not all(is_wanted for _, is_wanted in planned):
             raise typer.Exit(EXIT_UNFIT)
         return
-    restored = knobs.release(on_write=_say, force=force)
+    restored = knobs.recover(on_write=_say) if killed else knobs.release(on_write=_say, force=force)
     state.remove_left_behind()
     still = state.left_behind()
     for text in left:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numabench.host.root import Root
 
 _INTERRUPTED: tuple[str, ...] = ("it was interrupted",)
-_LOCK_FILE = ".night.lock"
+LOCK_FILE = ".night.lock"
 GOING_DOWN = "going-down"
 FAILED = "failed"
 # Beyond what its runs may take, for a block that does not end by itself.
@@ -41,13 +41,15 @@ _EXTRA_S = 60.0
 
 
 @contextlib.contextmanager
-def alone(lab: Path) -> Iterator[None]:
+def alone(lab: Path, lock_file: str = LOCK_FILE) -> Iterator[None]:
     """Keep every other night of a lab from beginning as long as the block runs; the lock dies with its owner.
+
+    Of two locks each keeps off those who take the same one.
 
     Raises `Unfit` where another has it, and `ResultError` where the lab cannot be written.
     """
     try:
-        file = (lab / _LOCK_FILE).open("a+", encoding="ascii")
+        file = (lab / lock_file).open("a+", encoding="ascii")
     except OSError as error:
         raise ResultError(f"cannot write to {lab}: {error.strerror}", "see who may write there") from error
     with file:

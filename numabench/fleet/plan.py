@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.errors import UsageError
+from numabench.fleet.alert import FORMATS, MARKDOWN, OCCASIONS, VARIABLE, AlertPlan
 from numabench.fleet.experiment import Experiment, read_experiment
 from numabench.fleet.toml_table import Document, nearest
 from numabench.lab import cmdline, shapes
@@ -30,6 +31,7 @@ LOADERS = ("grub", "systemd-boot", "kexec")
 # Behind a kernel's name: the same kernel once more, so that what differs is the machine's own noise.
 TWIN = "-aa"
 MAX_BOOTS, MAX_REPEATS, MAX_ATTEMPTS = 100, 1000, 10
+_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
@@ -113,6 +115,7 @@ class LabPlan:
     kernels: Mapping[str, KernelPlan]
     machines: Mapping[str, MachinePlan]
     experiments: tuple[Experiment, ...]
+    alert: AlertPlan
 
 
 def fits(kernel: KernelPlan, machine: MachinePlan) -> bool:
@@ -138,6 +141,7 @@ def read(file: Path, words: RunWords) -> LabPlan:
     directory = file.parent / lab.text("directory", ".")
     retention = Retention(_kept(lab, "keep_nights"), _kept(lab, "keep_recordings"))
     night = _night(top.table("night"))
+    alert = _alert(top.table("alert"))
     kernels = {name: _kernel(name, table) for name, table in top.named("kernels", "kernel")}
     machines = {name: _machine(name, table) for name, table in top.named("machines", "machine")}
     _check_there(top, kernels, machines)
@@ -148,7 +152,7 @@ def read(file: Path, words: RunWords) -> LabPlan:
     lab.close()
     top.close()
     document.check()
-    return LabPlan(file, name, directory, retention, night, kernels, machines, experiments)
+    return LabPlan(file, name, directory, retention, night, kernels, machines, experiments, alert)
 
 
 def _kept(lab: Table, key: str) -> int | None:
@@ -170,6 +174,32 @@ def _night(table: Table) -> NightRules:
     )
     table.close()
     return rules
+
+
+def _alert(table: Table) -> AlertPlan:
+    command = table.texts("command", "a list of a command's words")
+    on = table.texts("on", f"a list of some of {', '.join(OCCASIONS)}") if table.has("on") else AlertPlan.on
+    for word in on:
+        if word not in OCCASIONS:
+            table.wrong("on", f"there is no '{word}'; {nearest(word, OCCASIONS)}")
+    alert = AlertPlan(command, _webhook(table), on, table.one_of("format", MARKDOWN, FORMATS))
+    if table.values and not command and not alert.webhook and not table.values.get("webhook"):
+        table.wrong("", 'it tells nobody: command = [...] or webhook = "https://..." is expected')
+    table.close()
+    return alert
+
+
+def _webhook(table: Table) -> str:
+    """An address; what its variables hold is not known before the night."""
+    webhook = table.text("webhook", "", "an address, https://...")
+    plain = VARIABLE.sub("x", webhook)
+    if "$" in plain:
+        table.wrong("webhook", "a variable of the environment is written ${NAME}")
+    elif webhook and not _ADDRESS.fullmatch(plain) and not VARIABLE.match(webhook):
+        # It may hold a token: it is not shown.
+        table.wrong("webhook", "it is not an address, for example https://hooks.example.org/${HOOK_TOKEN}")
+        return ""
+    return webhook
 
 
 def _clock(table: Table) -> str:
