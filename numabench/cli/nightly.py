@@ -40,7 +40,7 @@ def plan(
 
     Runs nothing. The seed is drawn anew each time unless the plan has one.
     """
-    from numabench.fleet import history, prepare, verdict
+    from numabench.fleet import history, prepare, room, verdict
     from numabench.fleet.plan_text import Outlook
     from numabench.report.escape import escape_lines
 
@@ -55,6 +55,9 @@ def plan(
         print(json.dumps(outlook.to_json(), indent=1))
     else:
         print(escape_lines(outlook.text()))
+        told = room.told(room.needed_bytes(read.directory, chosen), room.free_bytes(read.directory.resolve()))
+        if told:
+            print(told)
 
 
 @app.command("run", no_args_is_help=True)
@@ -69,7 +72,8 @@ def run(
     """Run a night: each block boots a machine with a kernel, attests it, and measures its cells there.
 
     A night that was interrupted, or killed, goes on with --resume. At its end the lab's index is brought up to it, and
-    its verdict is written. Exits with 1 where a cell is not ok, and with 4 where another night of the lab is running.
+    its verdict is written. Exits with 1 where a cell is not ok, and with 4 where another night of the lab is running,
+    or the disk has no room for what nights before took.
     """
     from numabench.fleet import night as of_night
     from numabench.fleet import night_file
@@ -172,7 +176,7 @@ def _read(lab: Path) -> LabPlan:
 
 def _begin(read: LabPlan, directory: Path, name: str | None, progress: StderrProgress, root: Root) -> Night:
     """Decide what a new night does, have its kernels and workloads built, and write its plan."""
-    from numabench.fleet import history, night_file, prepare
+    from numabench.fleet import history, night_file, prepare, room
 
     date = name or night_file.new_name(directory, f"{datetime.datetime.now().astimezone():%Y-%m-%d}")
     night_file.check_new(directory, date)
@@ -181,6 +185,9 @@ def _begin(read: LabPlan, directory: Path, name: str | None, progress: StderrPro
         raise UsageError(
             "nothing fits into the night's budget", f"see what it takes: numabench nightly plan {read.file}"
         )
+    told = room.check(directory, chosen)
+    if told:
+        progress.say(told)
     _build_workloads(read)
     night = prepare.make_night(read, date, chosen, progress.say, root)
     night_file.create(night)

@@ -20,6 +20,7 @@ from numabench.fleet.outcome import BLOCKED, DEADLINE, DISK_FULL, DONE, INTERRUP
 from numabench.fleet.plan import GUEST, SLURM
 from numabench.fleet.reboot import GoingDown, OneShotBooter
 from numabench.host.root import LIVE
+from numabench.store import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,4 +234,15 @@ class _Block:
         end = attempt_end(path)
         if end.how == DEADLINE:
             return DEADLINE, ()
+        if not end.how and _is_full(path):
+            # It could not even say so.
+            return DISK_FULL, ("there was no room left for results",)
         return (end.how or VANISHED), end.reasons or (() if end.how else (f"the block exited with {status}",))
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        check_writable(path)
+    except ResultError as error:
+        return is_disk_full(error)
+    return False

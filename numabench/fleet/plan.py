@@ -31,7 +31,8 @@ LOADERS = ("grub", "systemd-boot", "kexec")
 # Behind a kernel's name: the same kernel once more, so that what differs is the machine's own noise.
 TWIN = "-aa"
 MAX_BOOTS, MAX_REPEATS, MAX_ATTEMPTS = 100, 1000, 10
-_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
+# urllib takes no user and password in an address.
+_ADDRESS = re.compile(r"https?://[^\s/@]+(/\S*)?")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
@@ -183,7 +184,7 @@ def _alert(table: Table) -> AlertPlan:
         if word not in OCCASIONS:
             table.wrong("on", f"there is no '{word}'; {nearest(word, OCCASIONS)}")
     alert = AlertPlan(command, _webhook(table), on, table.one_of("format", MARKDOWN, FORMATS))
-    if table.values and not command and not alert.webhook and not table.values.get("webhook"):
+    if table.values and not {"command", "webhook"} & set(table.values):
         table.wrong("", 'it tells nobody: command = [...] or webhook = "https://..." is expected')
     table.close()
     return alert

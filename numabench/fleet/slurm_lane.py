@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.errors import ProgramError, ResultError
 from numabench.fleet import night_file, publish, quarantine, slurm
+from numabench.fleet.ledger import is_disk_full
 from numabench.fleet.outcome import (
     BLOCKED,
     DEADLINE,
@@ -165,6 +167,8 @@ class Lane:
         try:
             check_writable(night.path)
         except ResultError as error:
+            if is_disk_full(error):
+                raise
             return Outcome(BLOCKED, str(error))
         return None
 
@@ -260,7 +264,8 @@ class Lane:
         elif end is not None and end.how == DEADLINE:
             self._end(block, BLOCKED, "the night's time was over")
         elif end is not None and end.how == DISK_FULL:
-            self._end(block, BLOCKED, "there was no room left for results")
+            # Whoever makes room goes on with the night: its blocks have not ended.
+            raise ResultError(f"{block.id} had no room left for results") from OSError(errno.ENOSPC, "no room")
         elif job is not None and job.state == "CANCELLED":
             self._end(block, BLOCKED, f"job {job.id} was cancelled in Slurm")
         elif self._starts.tries(block) >= self._night.attempts:

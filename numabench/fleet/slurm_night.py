@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from numabench.errors import ResultError
 from numabench.fleet import publish, slurm
 from numabench.fleet.plan import SLURM
 from numabench.fleet.slurm_job import job_name
@@ -32,7 +33,7 @@ def run_blocks(
     """Run a night's blocks of Slurm's machines to their end; all cells of theirs have ended when it returns.
 
     A night that was cut off goes on: blocks that ended are left alone, and jobs that live are waited for. Ctrl-C and
-    SIGTERM cancel the night's jobs, and their blocks have then not ended. `roots`: see `slurm_job.request`. Raises
+    SIGTERM cancel the night's jobs, and their blocks have then not ended; so does a full disk. `roots`: see `slurm_job.request`. Raises
     `CannotRun` where Slurm is not installed, `ResultError` where the night cannot be written, and `ProgramError` where
     Slurm answers what is not understood.
     """
@@ -42,7 +43,7 @@ def run_blocks(
     slurm.check_installed()
     try:
         _run(lanes, job_name(night), patience)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, ResultError):
         try:
             slurm.cancel([lane.job for lane in lanes if lane.job is not None])
         except slurm.SilentController as error:

@@ -362,3 +362,17 @@ def test_a_boot_loader_that_fails_is_told(tmp_path: Path) -> None:
     ended = machine.night(file, lambda asked: asked)
     assert ended.exit_status == 1
     assert "no such entry" in ended.stdout
+
+
+def test_a_night_without_room_is_refused_before_it_begins(small_disk: Path) -> None:
+    file = write(small_disk, experiment("good", "true"))
+    assert run(file).exit_status == 0
+    night = the_night(small_disk)
+    (boot,) = (night.path / night_file.CELLS).glob("good.*/boot-01")
+    (boot / "runs" / "recording").write_bytes(b"x" * (3 << 20))
+    refused = run(file)
+    assert (refused.exit_status, refused.stdout) == (4, "")
+    assert "are free (see what can go: numabench nightly prune" in refused.stderr
+    assert night_file.names(small_disk) == (night.name,)
+    planned = process.run([*argv(file)[:-2], "plan", str(file)]).check("plan").stdout
+    assert "the night's results should take 3" in planned

@@ -1,0 +1,149 @@
+"""A night that nobody watches, from its beginning to its alert, whatever happens to it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from numabench import process
+from numabench.fleet import night_file, unattended
+from numabench.fleet.ledger import cell_states
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAN = """\
+[lab]
+name = "cellar"
+keep_nights = 400
+[night]
+repeats = 1
+attempts = {attempts}
+deadline = "{deadline}"
+[alert]
+command = ["sh", "-c", "{{ echo $NUMABENCH_NIGHT $NUMABENCH_STATE $NUMABENCH_EXIT; cat; }} >>told"]
+on = ["always"]
+[kernels.now]
+running = true
+[machines.box]
+here = true
+[[experiment]]
+name = "it"
+program = ["sh", "-c", {program}]
+options = {{ nodes = 1, no-tune = true }}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def write(lab: Path, program: str, *, attempts: int = 2) -> Path:
+    lab.mkdir(exist_ok=True)
+    later = datetime.datetime.now().astimezone() + datetime.timedelta(hours=2)
+    text = PLAN.format(program=json.dumps(program), attempts=attempts, deadline=f"{later:%H:%M}")
+    (lab / "lab.toml").write_text(text)
+    return lab / "lab.toml"
+
+
+def argv(file: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "numabench", "nightly", "unattended", str(file), *words]
+
+
+def told(lab: Path) -> list[str]:
+    """The first line of each alert."""
+    file = lab / "told"
+    return [line for line in file.read_text().splitlines() if line.startswith("2026") or line.startswith("20")]
+
+
+def await_file(path: Path, running: process.Process) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert running.wait(0.02) is None, "it ended before"
+        assert time.monotonic() < deadline
+
+
+def test_a_night_is_run_reported_and_told(tmp_path: Path) -> None:
+    file = write(tmp_path, "exit 3", attempts=1)
+    ended = process.run(argv(file), timeout_s=120)
+    assert ended.exit_status == 1, ended.stderr
+    (name,) = night_file.names(tmp_path)
+    assert told(tmp_path) == [f"{name} failed 1"]
+    text = (tmp_path / "told").read_text()
+    assert "exited with 3" in text
+    assert (tmp_path / "site/index.html").exists()
+    assert "nothing is old enough to be removed" in ended.stdout
+    assert not (tmp_path / unattended.FILE).exists()
+    # With nothing to go on with there is nothing to do, and nobody is told.
+    again = process.run(argv(file, "--resume"), timeout_s=60)
+    assert (again.exit_status, told(tmp_path)) == (0, [f"{name} failed 1"])
+
+
+def test_a_night_is_gone_on_with_after_a_kill_and_one_at_a_time_runs(tmp_path: Path) -> None:
+    began, go = tmp_path / "began", tmp_path / "go"
+    file = write(tmp_path, f"touch {began}; while [ ! -e {go} ]; do sleep 0.05; done")
+    running = process.start(argv(file))
+    await_file(began, running)
+    refused = process.run(argv(file), timeout_s=60)
+    assert refused.exit_status == 4
+    assert told(tmp_path) == []
+    assert "did not begin" in (tmp_path / "told").read_text()
+    assert "is running" in (tmp_path / "told").read_text()
+    # The process of the night alone is killed, for want of memory: the same night goes on.
+    began.unlink()
+    (child,) = (tmp_path / ".night.lock").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    await_file(began, running)
+    (name,) = night_file.names(tmp_path)
+    # Who watches over it is asked to end.
+    os.kill(running.pid, signal.SIGTERM)
+    assert running.wait(60) == 128 + signal.SIGTERM
+    assert told(tmp_path) == []
+    # The next one begins with what was broken off.
+    go.touch()
+    ended = process.run(argv(file, "--resume"), timeout_s=120)
+    assert ended.exit_status == 0, ended.stderr
+    assert night_file.names(tmp_path) == (name,)
+    night = night_file.load(night_file.path_of(tmp_path, name))
+    assert [state for state, _ in cell_states(night, tmp_path).values()] == ["ok"]
+    assert told(tmp_path) == [f"{name} ok 0"]
+
+
+def test_what_was_broken_off_before_its_deadline_is_ended_and_tonights_night_begins(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    file = write(tmp_path, f"touch {began}; [ -e {tmp_path}/go ] || sleep 60")
+    running = process.start(argv(file))
+    await_file(began, running)
+    (child,) = (tmp_path / ".night.lock").read_text().split()
+    for pid in (running.pid, int(child)):
+        os.kill(pid, signal.SIGKILL)
+    running.kill()
+    (name,) = night_file.names(tmp_path)
+    path = night_file.path_of(tmp_path, name) / night_file.NIGHT_FILE
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({**plain, "deadline_utc": plain["began_utc"]}))
+    (tmp_path / "go").touch()
+    ended = process.run(argv(file), timeout_s=120)
+    assert ended.exit_status == 0, ended.stderr
+    assert night_file.names(tmp_path) == (name, f"{name}.2")
+    assert told(tmp_path) == [f"{name} failed 1", f"{name}.2 ok 0"]
+
+
+def test_what_cannot_be_told_is_noticed_and_the_night_is_whole(tmp_path: Path) -> None:
+    file = write(tmp_path, "true")
+    file.write_text(file.read_text().replace('"sh", "-c", "{ echo', '"no-such-program", "-c", "{ echo'))
+    ended = process.run(argv(file), timeout_s=120)
+    assert ended.exit_status == 1
+    assert "no-such-program was not found" in ended.stderr
+    (name,) = night_file.names(tmp_path)
+    assert ": done: 1 ok" in ended.stdout
+    assert not (tmp_path / unattended.FILE).exists()
+    assert night_file.load(night_file.path_of(tmp_path, name)).cells
