@@ -191,7 +191,7 @@ def story(
 
 def write_lab(lab: Path, machine: str, kernel: str = "old", *, boots: int = 1, attempts: int = 3) -> None:
     """A lab's directory with its plan and its program; `machine` is what the plan says of it."""
-    lab.mkdir()
+    lab.mkdir(exist_ok=True)
     program = lab / "program"
     program.write_text(_PROGRAM.format(lab=lab))
     program.chmod(0o755)
@@ -230,6 +230,35 @@ def node_killed(cluster: Cluster) -> Ending:
     cluster.mend_node(node)
     cluster.wait_for_nodes([node])
     return end
+
+
+def disk_full(cluster: Cluster) -> Ending:
+    """The lab's file system fills up while a cell is measured: the night ends, and goes on once there is room."""
+    lab = cluster.base / "small"
+    lab.mkdir()
+    process.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(lab)]).check("mount")
+    try:
+        write_lab(lab, ANY)
+        (lab / "hold").touch()
+        night = write_night(lab)
+        told = Story(cluster, lab, night, _drive(cluster, night))
+        told.until_held()
+        with contextlib.suppress(OSError), (lab / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 4096):
+                pass
+        told.release()
+        assert told.driver.wait(_PATIENCE_S) == 1, told.told()
+        assert not publish.is_closed(night.path, told.block.id)
+        assert not [event for event in journal.read(night.path / journal.JOURNAL_FILE) if "state" in event.fields]
+        assert "no room" in told.told() or "No space" in told.told(), told.told()
+        (lab / "filler").unlink()
+        told.drive()
+        try:
+            return told.finish()
+        finally:
+            told.driver.kill()
+    finally:
+        process.run(["umount", "-l", str(lab)]).check("umount")
 
 
 def whole_command(cluster: Cluster) -> str:

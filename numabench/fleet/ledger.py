@@ -11,6 +11,7 @@ from numabench.fleet import journal, publish, quarantine
 from numabench.fleet.night_file import RESERVE_FILE, now_utc
 from numabench.fleet.outcome import (
     BLOCKED,
+    DISK_FULL,
     FAILED,
     INTERRUPTED,
     LOST,
@@ -99,8 +100,8 @@ class Ledger:
         return tries[-1] if tries and not tries[-1].how else None
 
     def tries(self, block: Block) -> int:
-        """How often a block has been tried; a try that the user interrupted does not count."""
-        return sum(one.how != INTERRUPTED for one in self._tries.get(block.id, []))
+        """How often a block has been tried; one that the user interrupted, or that had no room, does not count."""
+        return sum(one.how not in {INTERRUPTED, DISK_FULL} for one in self._tries.get(block.id, []))
 
     def begin(self, block: Block) -> str:
         """Begin a try; its token. Raises `ResultError`."""

@@ -32,10 +32,10 @@ def run_blocks(
 ) -> None:
     """Run a night's blocks of Slurm's machines to their end; all cells of theirs have ended when it returns.
 
-    A night that was cut off goes on: blocks that ended are left alone, and jobs that live are waited for. Ctrl-C and
-    SIGTERM cancel the night's jobs, and their blocks have then not ended; so does a full disk. `roots`: see `slurm_job.request`. Raises
-    `CannotRun` where Slurm is not installed, `ResultError` where the night cannot be written, and `ProgramError` where
-    Slurm answers what is not understood.
+    A night that was cut off goes on: blocks that ended are left alone, and jobs that live are waited for. Ctrl-C,
+    SIGTERM and a full disk cancel the night's jobs, and their blocks have then not ended. `roots`: see
+    `slurm_job.request`. Raises `CannotRun` where Slurm is not installed, `ResultError` where the night cannot be
+    written, and `ProgramError` where Slurm answers what is not understood.
     """
     lanes = _lanes(night, journal, progress, patience, roots)
     if not lanes:

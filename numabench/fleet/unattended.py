@@ -37,7 +37,7 @@ STOP_S = 90.0
 
 
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """What the steps of a night exited with; None for one that did not come."""
 
     run: int
@@ -73,7 +73,7 @@ def run(plan: LabPlan, say: Callable[[str], None], *, only_resume: bool = False)
             return _run(plan, lab, say, only_resume=only_resume)
     except Unfit as error:
         if not only_resume:
-            _tell(plan, "", _Steps(EXIT_UNFIT), f"# {plan.name}: tonight's night did not begin\n\n{error}\n", say)
+            _tell(plan, "", Steps(EXIT_UNFIT), f"# {plan.name}: tonight's night did not begin\n\n{error}\n", say)
         raise
 
 
@@ -110,14 +110,14 @@ def _night(plan: LabPlan, lab: Path, name: str, say: Callable[[str], None], *, i
     path = night_file.path_of(lab, name)
     if not is_new and not (path / night_file.NIGHT_FILE).exists():
         text = f"# {plan.name}: night {name} did not begin\n\nIt was ended before its plan was made.\n"
-        return _end(plan, name, _Steps(EXIT_FAILED), text, say)
+        return end(plan, name, Steps(EXIT_FAILED), text, say)
     status = _run_it(plan, path, say)
     if reboot.pending(lab) is not None:
         # The machine goes down, and the night goes on when it is up again.
         return status
     if not (path / night_file.NIGHT_FILE).exists():
         text = f"# {plan.name}: night {name} did not begin\n\n`numabench nightly run` exited with {status}.\n"
-        return _end(plan, name, _Steps(status), text, say)
+        return end(plan, name, Steps(status), text, say)
     if status == EXIT_UNFIT:
         # Somebody runs it by hand.
         return status
@@ -125,7 +125,7 @@ def _night(plan: LabPlan, lab: Path, name: str, say: Callable[[str], None], *, i
         told = Path(directory) / "night.md"
         reported = _step(plan, "report", "--night", name, "--markdown", str(told))
         text = told.read_text(encoding="utf-8") if told.is_file() else _plain(plan, lab, name, reported)
-    return _end(plan, name, _Steps(status, reported, _step(plan, "prune")), text, say)
+    return end(plan, name, Steps(status, reported, _step(plan, "prune")), text, say)
 
 
 def _run_it(plan: LabPlan, path: Path, say: Callable[[str], None]) -> int:
@@ -152,7 +152,7 @@ def _step(plan: LabPlan, *words: str) -> int:
         raise
 
 
-def _end(plan: LabPlan, name: str, steps: _Steps, text: str, say: Callable[[str], None]) -> int:
+def end(plan: LabPlan, name: str, steps: Steps, text: str, say: Callable[[str], None]) -> int:
     """Tell of a night, and be done with it."""
     problems = _tell(plan, name, steps, text, say)
     (plan.directory.resolve() / FILE).unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def _end(plan: LabPlan, name: str, steps: _Steps, text: str, say: Callable[[str]
     return steps.exit_status or (EXIT_FAILED if problems else 0)
 
 
-def _tell(plan: LabPlan, name: str, steps: _Steps, text: str, say: Callable[[str], None]) -> tuple[str, ...]:
+def _tell(plan: LabPlan, name: str, steps: Steps, text: str, say: Callable[[str], None]) -> tuple[str, ...]:
     payload = {
         "night": name,
         "state": steps.states,
@@ -182,7 +182,7 @@ def tell_killed(plan: LabPlan, how: str, say: Callable[[str], None]) -> tuple[st
     except ResultError:
         name = ""
     text = f"# {plan.name}: night {name or _NO_NIGHT} was killed\n\nsystemd says: {how}.\n"
-    return _tell(plan, name, _Steps(EXIT_FAILED), text, say)
+    return _tell(plan, name, Steps(EXIT_FAILED), text, say)
 
 
 def _cells(plan: LabPlan, name: str) -> dict[str, dict[str, str]]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from numabench import process
-from numabench.fleet import night_file, unattended
+from numabench.cli.run_words import run_words
+from numabench.fleet import night_file, plan, unattended
 from numabench.fleet.ledger import cell_states
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PLAN = """\
 name = "cellar"
 keep_nights = 400
 [night]
+boots = 1
 repeats = 1
 attempts = {attempts}
 deadline = "{deadline}"
@@ -61,7 +63,7 @@ def argv(file: Path, *words: str) -> list[str]:
 def told(lab: Path) -> list[str]:
     """The first line of each alert."""
     file = lab / "told"
-    return [line for line in file.read_text().splitlines() if line.startswith("2026") or line.startswith("20")]
+    return [line for line in file.read_text().splitlines() if line.startswith("20")]
 
 
 def await_file(path: Path, running: process.Process) -> None:
@@ -137,13 +139,33 @@ def test_what_was_broken_off_before_its_deadline_is_ended_and_tonights_night_beg
     assert told(tmp_path) == [f"{name} failed 1", f"{name}.2 ok 0"]
 
 
-def test_what_cannot_be_told_is_noticed_and_the_night_is_whole(tmp_path: Path) -> None:
-    file = write(tmp_path, "true")
-    file.write_text(file.read_text().replace('"sh", "-c", "{ echo', '"no-such-program", "-c", "{ echo'))
-    ended = process.run(argv(file), timeout_s=120)
-    assert ended.exit_status == 1
-    assert "no-such-program was not found" in ended.stderr
+def test_a_machine_that_goes_down_is_told_of_once_its_night_has_ended(tmp_path: Path) -> None:
+    file = write(tmp_path, "true", attempts=1)
+    text = file.read_text().replace("running = true", f'installed = "{os.uname().release}"')
+    file.write_text(text.replace("here = true", 'here = true\nreboot = ["touch", "went-down"]'))
+    down = process.run(argv(file), timeout_s=120, cwd=tmp_path)
+    assert down.exit_status == 0, down.stderr
+    assert (tmp_path / "went-down").exists()
+    assert not (tmp_path / "told").exists()
+    assert unattended.unfinished(tmp_path) == json.loads((tmp_path / "reboot.json").read_text())["night"]
+    # It has not come up anew: that was its last try, and the night ends.
+    up = process.run(argv(file, "--resume"), timeout_s=120, cwd=tmp_path)
+    assert up.exit_status == 1, up.stderr
     (name,) = night_file.names(tmp_path)
-    assert ": done: 1 ok" in ended.stdout
-    assert not (tmp_path / unattended.FILE).exists()
-    assert night_file.load(night_file.path_of(tmp_path, name)).cells
+    assert told(tmp_path) == [f"{name} failed 1"]
+    assert "was to boot anew and did not" in (tmp_path / "told").read_text()
+    assert unattended.unfinished(tmp_path) == ""
+
+
+def test_an_alert_that_does_not_come_through_is_noticed(tmp_path: Path) -> None:
+    file = write(tmp_path, "true")
+    read = plan.read(file, run_words())
+    said: list[str] = []
+    assert unattended.end(read, "2026-11-25", unattended.Steps(0, 0, 0), "# All is well\n", said.append) == 0
+    assert said == []
+    file.write_text(file.read_text().replace('["sh", "-c", "{ echo', '["no-such-program", "-c", "{ echo'))
+    read = plan.read(file, run_words())
+    for status, wanted in ((0, 1), (4, 4)):
+        steps = unattended.Steps(status, 0, 0)
+        assert unattended.end(read, "2026-11-25", steps, "# All is well\n", said.append) == wanted
+        assert "no-such-program was not found" in said.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from numabench import process, store
 from numabench.cli.run_words import run_words
 from numabench.fleet import cells, journal, night_file, plan, prepare, publish, quarantine
-from numabench.fleet.ledger import cell_states
+from numabench.fleet.ledger import Ledger, cell_states
 from numabench.fleet.night import run_night
 from numabench.host.root import LIVE
 
@@ -118,6 +119,51 @@ def test_a_night_of_three_kernels_is_killed_and_goes_on(
     # The block that was killed has two boots, of which one is that of the cell that had been published.
     assert {kernel: len(ids) for kernel, ids in boots.items()} == {"old": 2, "old-aa": 1, "new": 1}
     assert len(set.union(*boots.values())) == 4
+
+
+FULL = """\
+[night]
+boots = 1
+repeats = 1
+attempts = 1
+[kernels.old]
+cached = "{old}"
+[machines.vm]
+guest = {{ nodes = 1 }}
+[[experiment]]
+name = "long"
+program = ["sleep", "3"]
+options = {{ nodes = 1, no-tune = true, warmup = 0 }}
+"""
+
+
+def test_a_disk_that_fills_up_under_a_guest_ends_the_night(kernel_6_1: Kernel, tmp_path: Path) -> None:
+    lab = tmp_path / "small"
+    lab.mkdir()
+    mounted = process.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(lab)])
+    if mounted.exit_status != 0:
+        pytest.skip("a tmpfs cannot be mounted here: " + mounted.stderr.strip())
+    try:
+        (lab / "lab.toml").write_text(FULL.format(old=kernel_6_1.name))
+        argv = [sys.executable, "-m", "numabench", "nightly", "run", str(lab / "lab.toml")]
+        running = process.start(argv)
+        deadline = time.monotonic() + 120
+        while not list(lab.glob("nights/*/attempts/*/cells/*/runs/*/run.json")):
+            assert running.wait(0.02) is None, "it ended before"
+            assert time.monotonic() < deadline
+        with contextlib.suppress(OSError), (lab / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 4096):
+                pass
+        assert running.wait(120) == 1
+        (name,) = night_file.names(lab)
+        night = night_file.load(night_file.path_of(lab, name))
+        assert journal.events(night.path / journal.JOURNAL_FILE, "night-ended")[-1].text("how") == "disk-full"
+        # It can go on once there is room: that was no try, and nothing has ended.
+        book = Ledger(night, lab)
+        assert book.tries(night.blocks[0]) == 0
+        assert len(book.open_cells(night.blocks[0])) == 1
+    finally:
+        process.run(["umount", "-l", str(lab)]).check("umount")
 
 
 class Quiet:

@@ -25,6 +25,7 @@ BESIDE_EACH_OTHER: tuple[tuple[Callable[[Cluster], Any], ...], ...] = (
     (stories.node_killed, stories.controller_forgets, stories.controller_restarted, stories.night_killed),
     (stories.slurmd_killed, stories.requeued),
     (stories.drained, stories.cancelled, stories.deadline_passed),
+    (stories.disk_full,),
 )
 
 
@@ -102,6 +103,11 @@ def test_what_is_not_done_at_the_deadline_is_ended_and_blocked(told: dict[str, F
     end = told["deadline_passed"].result()
     assert end.states["held"] == "blocked"
     assert "deadline" in end.reasons["held"]
+
+
+def test_a_disk_that_fills_up_ends_the_night_which_goes_on_once_there_is_room(told: dict[str, Future[Any]]) -> None:
+    end = told["disk_full"].result()
+    assert end.states == {"held": "ok", "quick": "ok"}
 
 
 def test_a_job_that_is_cancelled_is_not_submitted_again(told: dict[str, Future[Any]]) -> None:

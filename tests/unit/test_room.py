@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from lab_nights import CELL, publish, write_night
 
 from numabench import process
@@ -14,6 +13,8 @@ from numabench.fleet.prepare import Chosen
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 OTHER = "memset.v6.box.5e6f7a8b"
 BLOCK = cells.Block("b01.box.v6", "box", "v6", 1, (CELL, OTHER))
