@@ -221,8 +221,10 @@ def test_a_boot_loader_needs_the_name_that_it_has_for_the_kernel(tmp_path: Path)
 
 def test_the_plan_in_the_documentation_can_be_meant(tmp_path: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "nightly.md"
-    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+    text, alert = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
     lab = read(tmp_path, text)
+    assert lab.alert.webhook
+    assert read(tmp_path, re.sub(r"\[alert\].*?\n\n", f"{alert}\n", text, flags=re.DOTALL)).alert.command
     assert [len(experiment.settings) for experiment in lab.experiments] == [3, 1]
     assert (lab.kernels["stable"].kind, lab.machines["vm"].shape) == (plan.PACKAGE, "2n")
 
