@@ -540,10 +540,19 @@ def test_another_damaged_file_is_told(name: str, box: Box, forked: Forked) -> No
 def test_a_damaged_journal_is_told(box: Box, forked: Forked) -> None:
     """What a killed run has left altered is not to be had from it any more; what can be read of it is told."""
     with bad_box.left_by_a_killed_run(box) as journal:
-        words = [("state", "restore", "--dry-run"), ("state", "show"), ("list", *BASES["list"].words("", box))]
-        ended = forked.run(*words[0], cwd=box.cwd, env=box.env)
+        restore = ("state", "restore", "--dry-run")
+        ended = forked.run(*restore, cwd=box.cwd, env=box.env)
         assert "would set ksm.run: 0 -> 1" in ended.stdout
-        _judge_damaged(journal, words, box, forked)
+        _judge_damaged(journal, [("state", "show"), ("list", *BASES["list"].words("", box))], box, forked)
+        for kind, do in damage.KINDS.items():
+            with damage.kept(journal):
+                do(journal)
+                box.accept()
+                ended = forked.run(*restore, cwd=box.cwd, env=box.env, constants=_IMPATIENT)
+                # What is damaged is part of the answer: it is put aside, and what can be read is put back.
+                assert ended.status in {0, EXIT_FAILED, EXIT_UNFIT}, kind
+                assert not ended.status or journal.name in f"{ended.stdout} {ended.stderr}", kind
+                assert not (box.changes() or ended.hung or ended.left or "Traceback" in ended.stderr), kind
     box.accept()
 
 
