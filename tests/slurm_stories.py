@@ -368,7 +368,7 @@ def night_killed(cluster: Cluster) -> Ending:
 
 def deadline_passed(cluster: Cluster) -> Ending:
     """What measures is not done when the night has to end."""
-    with story(cluster, ANY, deadline_s=6.0) as told:
+    with story(cluster, ANY, deadline_s=25.0) as told:
         told.until_held()
         end = told.finish()
         processes = f'"{told.lab}'

@@ -121,7 +121,7 @@ def test_more_nodes_than_there_are_block_where_no_guest_can_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "target", "code"), [("999999", "numa02", "too-few-nodes"), ("1", "pingpong", "one-node")]
+    ("nodes", "target", "code"), [("9999", "numa02", "too-few-nodes"), ("1", "pingpong", "one-node")]
 )
 def test_what_a_run_refuses_is_blocked(nodes: str, target: str, code: str, tmp_path: Path) -> None:
     told = doctor("--nodes", nodes, "--for", target, "--json")
