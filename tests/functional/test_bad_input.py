@@ -552,7 +552,7 @@ def test_a_damaged_journal_is_told(box: Box, forked: Forked) -> None:
                 # What is damaged is part of the answer: it is put aside, and what can be read is put back.
                 assert ended.status in {0, EXIT_FAILED, EXIT_UNFIT}, kind
                 assert not ended.status or journal.name in f"{ended.stdout} {ended.stderr}", kind
-                assert not (box.changes() or ended.hung or ended.left or "Traceback" in ended.stderr), kind
+                assert not any((box.changes(), ended.hung, ended.left, "Traceback" in ended.stderr)), kind
     box.accept()
 
 
