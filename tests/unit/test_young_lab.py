@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from scipy.special import polygamma
+from scipy.stats import fisher_exact
 
-from numabench.analysis.history import controls, night
+from numabench.analysis.history import appeared, controls, night
 from numabench.analysis.history.series import FEW_NIGHTS, ONE_BOOT, TWO_NIGHTS, Series
 from numabench.analysis.history.types import KernelId, Point, SeriesKey
 
@@ -182,6 +183,62 @@ def test_what_was_never_seen_and_then_in_every_boot_is_a_change() -> None:
     waits[6, 1] = [290.0, 3.0, 40.0]
     assert judged(waits) == {}
     assert judged(np.zeros((len(CELLS), 2, 3))) == {}
+
+
+def _new_kernel(name: str, cell: str) -> KernelId:
+    return KernelId("6.12", "a" * 40, ("excl",) if name >= NAMES[1] and ".new." in cell else ())
+
+
+def waits(nights: int = 2) -> Values:
+    """What only two cells of the new kernel have, and by far not alike: each boot of theirs has some."""
+    found = np.zeros((len(CELLS), nights, 3))
+    found[4, 1:] = [108.0, 76.0, 143.0]
+    found[6, 1:] = [8.0, 158.0, 92.0]
+    return found
+
+
+def test_what_appears_with_a_kernel_that_is_another_is_a_change_however_much_it_varies() -> None:
+    assert CELLS[6] not in judged(waits())
+    assert judged(waits(), _new_kernel) == {CELLS[4]: ("worse",), CELLS[6]: ("worse",)}
+    told = night.judge(lab(waits()), NAMES[:2], {}, kernel_of=_new_kernel).series[4]
+    (change,) = told.changes
+    assert (change.before, change.after, change.night, change.kernel) == (0, 108, NAMES[1], "with excl")
+    # Nights that have it, too, keep it; one that has not does not.
+    assert judged(waits(5), _new_kernel) == {CELLS[4]: ("worse",), CELLS[6]: ("worse",)}
+    gone = waits(5)
+    gone[6, 3] = 0
+    assert judged(gone, _new_kernel) == {CELLS[4]: ("worse",)}
+
+
+def test_what_another_boot_had_before_or_a_boot_of_tonight_has_not_did_not_appear() -> None:
+    before = waits()
+    before[0, 0, 1] = 1
+    assert judged(before, _new_kernel) == {}
+    some = waits()
+    some[6, 1, 0] = 0
+    assert judged(some, _new_kernel) == {CELLS[4]: ("worse",)}
+    few = waits()
+    few[6, 1] = few[4, 1, 1:] = 0
+    assert judged(few, _new_kernel) == {}
+
+
+def test_what_appears_is_tested_as_fisher_does() -> None:
+    boots = [{"a": (0.0,) * 3, "b": tuple(row)} for row in waits()[:, 1].tolist()]
+    (found,) = appeared.find([(boots, [4, 5, 6, 7])], "b")
+    table = [[6, 6], [0, 3 * (2 * len(CELLS) - 4)]]
+    assert found.p == pytest.approx(fisher_exact(table, "greater").pvalue)
+    assert (found.rows, found.q) == ((4, 6), found.p)
+
+
+def test_what_comes_and_goes_hardly_ever_appears() -> None:
+    """Each boot has it with a chance that is the same for all: the worst one for a test of what never was before."""
+    draws = np.random.default_rng(3)
+    told = 0
+    for number in range(400):
+        chance = (0.01, 0.05, 0.1, 0.2)[number % 4]
+        values_ = 100.0 * (draws.random((len(CELLS), 2, 3)) < chance)
+        told += bool(night.judge(lab(values_), NAMES[:2], {}, kernel_of=_new_kernel).regressions)
+    assert told <= 1
 
 
 def test_variances_are_shrunk_as_smyth_does() -> None:

@@ -172,7 +172,8 @@ def _smallest_visible(one: Cut) -> float | None:
 
     found = one.found
     if one.young is not None:
-        return math.expm1(one.young.smallest) if one.as_logs else one.young.smallest
+        smallest = one.young.smallest
+        return math.expm1(smallest) if one.as_logs and smallest is not None else smallest
     if found.noise is None or found.tonight is None:
         return None
     needed = float(stdtrit(found.noise.degrees, 1 - shift.SIZE_LEVEL / 2)) + _POWER_QUANTILE

@@ -8,13 +8,15 @@ nights do not bear out is dropped.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from numabench.analysis.history import controls, levels
+from numabench.analysis.history import appeared, controls, levels
 from numabench.analysis.history.controls import MIN_CONTROLS, Prior
 from numabench.analysis.history.levels import Level
+from numabench.analysis.history.shift import Shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from numabench.analysis.history.controls import Boots, Contrast, Nights
     from numabench.analysis.history.series import Series
-    from numabench.analysis.history.shift import Shift
     from numabench.analysis.history.types import KernelId, SeriesKey
 
     Floats = NDArray[Any]
@@ -46,6 +47,8 @@ _WIDEST = 3
 _SELDOM = 0.1
 # Nothing here is repeatable to less than a thousandth, whatever is counted.
 LEAST_NOISE = 1e-3
+# The deviation of a boot of a figure of which nothing but 0 was seen.
+_NOTHING = math.ulp(1.0)
 _POWER_QUANTILE = 0.8416212335729143
 
 
@@ -54,21 +57,26 @@ class Judged:
     """What is said of a series of few nights: its changes, and the smallest that would be found.
 
     `smallest` is that of a change of tonight, in 80 of 100 cases: a logarithm where `as_logs` says that all of it are.
+    It is None where there are too few other cells, and what appeared was found all the same.
     """
 
     begun: tuple[Level, ...]
-    smallest: float
+    smallest: float | None
     as_logs: bool
 
 
 @dataclass
 class _One:
-    """A series while its nights are gone through; `begun` are the changes so far."""
+    """A series while its nights are gone through.
+
+    `begun` are the changes so far, `appeared` the place of one before which all was 0.
+    """
 
     series: Series
     group: _Group
     row: int
     begun: list[Level] = field(default_factory=list)
+    appeared: int = 0
     smallest: float | None = None
 
     @property
@@ -80,6 +88,30 @@ class _One:
         """The place behind that of a night; 0 where it has none of it, or was old by then."""
         few = self.series.points[: OLD - 1]
         return next((place for place, point in enumerate(few, 1) if point.night == night), 0)
+
+    def begin_level(self, level: Level) -> None:
+        """Have a new level begin; its cell says nothing of the others any more."""
+        self.begun.append(level)
+        self.group.begun.add((self.row, self.series.points[level.begin].night))
+
+    def new_kernel(self, end: int) -> KernelId | None:
+        """The kernel of the last night before place `end`, where it is known to be another than in the one before."""
+        if end < 2:
+            return None
+        before, now = (
+            self.group.kernel_of(point.night, self.series.key.cell) for point in self.series.points[end - 2 : end]
+        )
+        return now if before is not None and now is not None and before != now else None
+
+    def rise(self, begin: int, p: float) -> Shift:
+        """From 0 to the mean of the boots of a night, with the standard error that these have."""
+        boots = self.series.points[begin].boots
+        error = statistics.stdev(boots) / math.sqrt(len(boots))
+        return Shift(math.fsum(boots) / len(boots), error, len(boots) - 1.0, p, 0.0)
+
+    def is_still_there(self) -> bool:
+        """Whether what appeared was there in every night since."""
+        return all(point.value for point in self.series.points[self.appeared :])
 
     def nights(self, begin: int, end: int) -> Nights:
         """The nights of some places."""
@@ -117,7 +149,7 @@ def find(all_series: Iterable[Series], nights: Sequence[str], kernel_of: KernelO
         _judge(night, young)
     judged = {}
     for one in young:
-        if one.smallest is not None:
+        if one.smallest is not None or one.begun:
             judged[one.series.key] = Judged(_kept(one), one.smallest, one.group.as_logs)
     return judged
 
@@ -128,6 +160,7 @@ def _judge(night: str, young: Sequence[_One]) -> None:
     from scipy.stats import false_discovery_control
 
     tonight = [(one, end) for one in young if (end := one.end(night))]
+    _see_appear(night, tonight)
     _learn(tonight)
     tested = [found for one, end in tonight if (found := _tested(one, end)) is not None]
     if not tested:
@@ -138,8 +171,23 @@ def _judge(night: str, young: Sequence[_One]) -> None:
         needed = float(stdtrit(each.shift.degrees, 1 - level / each.tries / 2)) + _POWER_QUANTILE
         each.one.smallest = needed * each.shift.standard_error
         if q <= FDR and each.p <= LEVEL and each.shift.rank_p < 1:
-            each.one.begun.append(Level(each.begin, each.shift, float(q)))
-            each.one.group.begun.add((each.one.row, each.one.series.points[each.begin].night))
+            each.one.begin_level(Level(each.begin, each.shift, float(q)))
+
+
+def _see_appear(night: str, tonight: Sequence[tuple[_One, int]]) -> None:
+    """Begin a level of what a kernel that is another tonight does, and what was 0 wherever it was measured."""
+    asked: defaultdict[tuple[int, KernelId], list[_One]] = defaultdict(list)
+    for one, end in tonight:
+        kernel = one.new_kernel(end)
+        if kernel is not None and not one.group.as_logs:
+            asked[id(one.group), kernel].append(one)
+    those = list(asked.values())
+    found = appeared.find(((ones[0].group.boots, [one.row for one in ones]) for ones in those), night)
+    for ones, told in zip(those, found, strict=True):
+        for one in ones:
+            if one.row in told.rows and not one.begun:
+                one.appeared = one.end(night) - 1
+                one.begin_level(Level(one.appeared, one.rise(one.appeared, told.p), told.q))
 
 
 def _learn(tonight: Sequence[tuple[_One, int]]) -> None:
@@ -181,7 +229,12 @@ def _kept(one: _One) -> tuple[Level, ...]:
             del kept[short - 1]
             continue
         sure = [one.shift(*ends[n : n + 3]) for n in range(len(kept))]
-        weak = next((n for n, shift in enumerate(sure) if shift is None or shift.p > KEPT), None)
+        if one.appeared and kept and kept[0].begin == one.appeared and one.is_still_there():
+            sure[0] = kept[0].shift
+        weak = next(
+            (n for n, shift in enumerate(sure) if shift is None or (shift.p > KEPT and shift is not kept[n].shift)),
+            None,
+        )
         if weak is None:
             return tuple(
                 replace(each, shift=shift) for each, shift in zip(kept, sure, strict=True) if shift is not None
@@ -253,7 +306,11 @@ def _grouped(all_series: Iterable[Series], kernel_of: KernelOf) -> list[_One]:
             {point.night: tuple(map(math.log, point.boots)) if as_logs else point.boots for point in recent}
             for recent in (series.points[-_REACH:] for series in cells)
         )
-        floors = np.array([_floor(series, as_logs=as_logs) ** 2 for series in cells])
+        floors = np.array([_floor(series, as_logs=as_logs) for series in cells]) ** 2
+        # A cell that only has 0 knows no less than the others what a boot may have, and does not outweigh them all.
+        seen = floors[floors > _NOTHING**2]
+        if len(seen):
+            floors = np.maximum(floors, seen.min())
         group = _Group(tuple(cells), boots, as_logs, floors, kernel_of)
         found += [_One(series, group, row) for row, series in enumerate(cells) if len(series.points) <= _REACH]
     return found
@@ -267,5 +324,5 @@ def _floor(series: Series, *, as_logs: bool) -> float:
     values = [abs(value) for point in series.points[-_REACH:] for value in point.boots]
     typical = math.fsum(values) / max(len(values), 1)
     if not as_logs:
-        return max(series.step / math.sqrt(12), _SELDOM * typical, math.ulp(1.0))
+        return max(series.step / math.sqrt(12), _SELDOM * typical, _NOTHING)
     return max(math.hypot(series.step / typical, series.relative_step) / math.sqrt(12), LEAST_NOISE)
