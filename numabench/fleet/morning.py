@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from numabench.analysis.history.night import is_regression, smallest_by_figure
 from numabench.errors import ResultError
 from numabench.fleet import graphs, journal, night_file, quarantine
+from numabench.fleet.plan import GUEST
 from numabench.fleet.verdict import around
 from numabench.report.nightly.morning import Changed, Graph, Morning, Shift, TonightsCell, Unjudged, Visible
 from numabench.report.nightly.words import is_main, label, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numabench.analysis.history.types import NightVerdict, SeriesVerdict
@@ -60,6 +61,7 @@ def gather(night: Night, verdict: NightVerdict, index: Index, compare: Compare, 
         ),
         left_out=tuple(night.left_out.items()),
         notes=tuple(_notes(lab, ending)),
+        caveats=tuple(_caveats(night)),
     )
 
 
@@ -135,6 +137,15 @@ def _notes(lab: Path, ending: str) -> list[str]:
         for entry in quarantine.read(lab)
     ]
     return notes
+
+
+def _caveats(night: Night) -> Iterator[str]:
+    guests = sorted({cell.machine for cell in night.cells.values() if night.machines[cell.machine].kind == GUEST})
+    if guests:
+        yield (
+            f"{', '.join(guests)}: what was measured in a guest is no performance. Counts, statuses and shares are "
+            "real, its times and rates are the emulation's."
+        )
 
 
 def last_night(lab: Path) -> str:

@@ -19,6 +19,7 @@ from numabench.cli.index import measured
 from numabench.errors import ResultError
 from numabench.fleet import acknowledged, graphs, morning, night_file, verdict
 from numabench.fleet.log_tail import log_tail
+from numabench.fleet.plan import GUEST
 from numabench.report.nightly import data, junit, markdown, text, words
 from numabench.report.nightly.morning import Changed, Graph, Morning, Mover, Shift, TonightsCell
 from numabench.store.index import open_index
@@ -91,6 +92,21 @@ def test_recordings_are_compared_once(lab: Path, told: Morning) -> None:
     with pytest.raises(AssertionError, match="compared before"):
         gather(lab, compare=never)
     file.write_bytes(whole)
+
+
+def test_times_of_guests_are_said_to_be_no_performance(lab: Path, told: Morning) -> None:
+    assert told.caveats == ()
+    night = night_file.load(lab / "nights" / told.night)
+    guests = {name: dataclasses.replace(machine, kind=GUEST) for name, machine in night.machines.items()}
+    found = verdict.bring_up(lab, night.name, measured, lambda _: None)
+    with open_index(lab) as index:
+        of_guests = morning.gather(
+            dataclasses.replace(night, machines=guests), found, index, nightly_report.compare, lambda _: None
+        )
+    (caveat,) = of_guests.caveats
+    assert caveat.startswith("box: what was measured in a guest is no performance")
+    for shown in (text.render(of_guests), markdown.render(of_guests)):
+        assert "is no performance" in shown
 
 
 def test_a_morning_before_the_change_is_short(lab: Path) -> None:

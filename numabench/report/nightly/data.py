@@ -26,6 +26,7 @@ def report(morning: Morning) -> dict[str, Any]:
         "ending": morning.ending,
         "verdict": words.verdict(morning),
         "notes": list(morning.notes),
+        "caveats": list(morning.caveats),
         "worse": [_changed(one) for one in morning.worse],
         "other": [_changed(one) for one in morning.other],
         "known": [_changed(one) for one in morning.known],

@@ -68,7 +68,7 @@ def _element(name: str, group: str) -> ElementTree.Element:
 def _fail(case: ElementTree.Element, worse: Changed) -> None:
     lines = [
         f"{words.label(shift.figure.label, shift.figure.key.metric)}: {words.levels(shift.change, shift.figure.unit)}, "
-        f"{words.size(shift.change)}, since {shift.change.night}"
+        f"{words.size_and_night(shift.change)}"
         for shift in worse.shifts
     ]
     message = lines[0] + (f"; and {words.count(len(lines) - 1, 'figure')} more" if len(lines) > 1 else "")

@@ -26,7 +26,7 @@ _MARKS = re.compile(r"([\\`*_{}\[\]#!|<>~&@]|:(?=//)|(?<=www)\.)")
 def render(morning: Morning) -> str:
     """The morning as GitHub's Markdown."""
     lines = [f"## {_text(morning.lab)}, night {_text(morning.night)}: {_text(words.verdict(morning))}", ""]
-    for note in morning.notes:
+    for note in (*morning.notes, *morning.caveats):
         lines += [f"> {_text(note)}", ""]
     for title, changed in (
         ("Got worse", morning.worse),

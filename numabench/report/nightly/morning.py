@@ -128,6 +128,7 @@ class Morning:
     visible: tuple[Visible, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @property
     def not_ok(self) -> tuple[TonightsCell, ...]:

@@ -24,6 +24,8 @@ def render(morning: Morning, *, width: int = 100, colour: bool = False) -> str:
     page.text(f"{morning.lab}, night {morning.night}: {words.verdict(morning)}", RED if morning.worse else BOLD)
     for note in morning.notes:
         page.text(note, YELLOW, indent=2, hang=2)
+    for caveat in morning.caveats:
+        page.text(caveat, indent=2, hang=2)
     for title, changed in (
         ("Got worse", morning.worse),
         ("Changed otherwise", morning.other),
@@ -67,8 +69,10 @@ def _changed(page: Page, title: str, changed: Sequence[Changed]) -> None:
 def _shift(page: Page, shift: Shift) -> None:
     figure, change = shift.figure, shift.change
     name = words.label(figure.label, figure.key.metric)
-    told = f"{words.levels(change, figure.unit)}  {words.size(change)}".rstrip()
-    page.text(f"{name:<{_LABEL}} {told}, since {change.night}", indent=4, hang=4)
+    told = (
+        f"{words.levels(change, figure.unit)}{'  ' if change.ratio is not None else ', '}{words.size_and_night(change)}"
+    )
+    page.text(f"{name:<{_LABEL}} {told}", indent=4, hang=4)
 
 
 def _graph(page: Page, graph: Graph) -> None:

@@ -77,6 +77,11 @@ def size(change: Change) -> str:
     return f"{relative(change.ratio)} ({low.removesuffix(' %')} to {high})"
 
 
+def size_and_night(change: Change) -> str:
+    """How large a change is, where that can be said, and since which night it is."""
+    return ", ".join(filter(None, (size(change), f"since {change.night}")))
+
+
 def levels(change: Change, unit: str) -> str:
     """From where to where."""
     return f"{amount(change.before, unit)} -> {amount(change.after, unit)}"

@@ -47,7 +47,7 @@ def _facts(lab: Lab, history: CellHistory) -> Html:
         ("machine", cell.machine),
         ("kernel", cell.kernel),
         ("experiment", cell.experiment),
-        ("measures", tag("code", f"numabench run {paste(cell.words)}")),
+        ("measures", tag("code", paste(("numabench", *cell.words)))),
         (f"night {lab.morning.night}", join([frame.state(cell.state), f": {cell.reason}" if cell.reason else None])),
     ]
     if cell.twin_of:

@@ -52,7 +52,7 @@ def _banner(morning: Morning) -> Html:
     look = "banner alarm" if morning.worse else "banner" if morning.not_ok or morning.notes else "banner fine"
     sentence = words.verdict(morning)
     worse = _list(morning.worse)
-    notes = [tag("p", note) for note in morning.notes]
+    notes = [tag("p", note) for note in (*morning.notes, *morning.caveats)]
     return tag(
         "div", tag("strong", sentence[:1].upper() + sentence[1:] + "."), *notes, worse, class_=look, role="status"
     )
@@ -82,8 +82,7 @@ def _items(changed: Sequence[Changed]) -> list[Html]:
                 "div",
                 direction(shift.change),
                 f" {words.label(shift.figure.label, shift.figure.key.metric)}: "
-                f"{chart.levels(shift.change, shift.figure.unit)}, {words.size(shift.change)}, since "
-                f"{shift.change.night}"
+                f"{chart.levels(shift.change, shift.figure.unit)}, {words.size_and_night(shift.change)}"
                 + "".join(f"; {told}" for told in (known_or_kernel(shift.change), *words.doubts(shift)) if told),
             )
             for shift in one.shifts[:_MOST_SHIFTS]
