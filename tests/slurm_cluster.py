@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DOC = Path(__file__).parents[1] / "docs" / "cluster.md"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scancel")
 NODES = ("n1", "n2")
-KERNELS = {"k6_12": "6.12.48-test", "k6_18": "6.18.2-test"}
+KERNELS = {"k6_12": "6.12.48-test", "k6_18": "6.18.2-test", "k7_2": "7.2.13-test"}
 # Timeouts are those of a lab cut short. What a job waits for after its node has died is cred_expire.
 TIMEOUTS = {"SlurmdTimeout": "5", "ResumeTimeout": "8", "KillWait": "3", "SchedulerParameters": "sched_interval=1"}
 _UP_S = 30.0
@@ -103,7 +103,13 @@ class Cluster:
         lines += [f"{key}={value}" for key, value in added.items()]
         self.config.write_text("\n".join([*lines, ""]))
         helpers = documented("/etc/slurm/helpers.conf").replace("/etc/slurm", str(self.etc))
-        (self.etc / "helpers.conf").write_text(re.sub(r"BootTime=\d+", "BootTime=8", helpers))
+        helpers = re.sub(r"BootTime=\d+", "BootTime=8", helpers)
+        # The page has two kernels; each line of its is one of every kernel here.
+        for name in KERNELS:
+            if name not in helpers:
+                helpers = helpers.replace(",k6_18", f",k6_18,{name}")
+                helpers += f"Feature={name} Helper={self.etc}/kernel-feature\n"
+        (self.etc / "helpers.conf").write_text(helpers)
         (self.etc / "kernels").write_text("".join(f"{name} {KERNELS[name]} entry-{name}\n" for name in KERNELS))
 
     def _write_programs(self) -> None:

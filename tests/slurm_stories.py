@@ -63,6 +63,47 @@ program = ["/bin/true"]
 kernels = ["{kernel}"]
 options = {{ nodes = 1, no-tune = true, warmup = 0 }}
 """
+_THREE_KERNELS = """
+[night]
+boots = 1
+repeats = 1
+attempts = {attempts}
+
+[kernels.v6_12]
+installed = "{k6_12}"
+features = ["k6_12"]
+
+[kernels.v6_18]
+installed = "{k6_18}"
+features = ["k6_18"]
+
+[kernels.v7_2]
+installed = "{k7_2}"
+features = ["k7_2"]
+
+[machines.m]
+slurm = {{ {machine} }}
+
+[[experiment]]
+name = "held"
+program = [{program}]
+options = {{ nodes = 1, no-tune = true, warmup = 0 }}
+
+[[experiment]]
+name = "true"
+program = ["/bin/true"]
+options = {{ nodes = 1, no-tune = true, warmup = 0 }}
+
+[[experiment]]
+name = "sleep"
+program = ["/bin/sleep", "0.2"]
+options = {{ nodes = 1, no-tune = true, warmup = 0 }}
+
+[[experiment]]
+name = "copy"
+program = ["/bin/cp", "/bin/true", "/dev/null"]
+options = {{ nodes = 1, no-tune = true, warmup = 0 }}
+"""
 _PROGRAM = """#!/bin/sh
 : >"{lab}/began.$$"
 while [ -e "{lab}/hold" ]; do sleep 0.05; done
@@ -174,11 +215,18 @@ def ending(night: Night) -> Ending:
 
 @contextlib.contextmanager
 def story(
-    cluster: Cluster, machine: str, kernel: str = "old", *, boots: int = 1, attempts: int = 3, deadline_s: float = 0.0
+    cluster: Cluster,
+    machine: str,
+    kernel: str = "old",
+    *,
+    plan: str = _LAB,
+    boots: int = 1,
+    attempts: int = 3,
+    deadline_s: float = 0.0,
 ) -> Iterator[Story]:
     """A night that has begun and whose cells hold; a block of each boot of the kernel, on a machine of that plan."""
     lab = cluster.base / f"lab-{time.monotonic_ns()}"
-    write_lab(lab, machine, kernel, boots=boots, attempts=attempts)
+    write_lab(lab, machine, kernel, plan=plan, boots=boots, attempts=attempts)
     (lab / "hold").touch()
     night = write_night(lab, deadline_s)
     told = Story(cluster, lab, night, _drive(cluster, night))
@@ -189,14 +237,16 @@ def story(
         told.driver.kill()
 
 
-def write_lab(lab: Path, machine: str, kernel: str = "old", *, boots: int = 1, attempts: int = 3) -> None:
+def write_lab(
+    lab: Path, machine: str, kernel: str = "old", *, plan: str = _LAB, boots: int = 1, attempts: int = 3
+) -> None:
     """A lab's directory with its plan and its program; `machine` is what the plan says of it."""
     lab.mkdir(exist_ok=True)
     program = lab / "program"
     program.write_text(_PROGRAM.format(lab=lab))
     program.chmod(0o755)
     words = {"machine": machine, "kernel": kernel, "boots": boots, "attempts": attempts, **KERNELS}
-    (lab / "lab.toml").write_text(_LAB.format(program=json.dumps(str(program)), **words))
+    (lab / "lab.toml").write_text(plan.format(program=json.dumps(str(program)), **words))
 
 
 def write_night(lab: Path, deadline_s: float = 0.0) -> Night:
@@ -228,6 +278,21 @@ def node_killed(cluster: Cluster) -> Ending:
         told.release()
         end = told.finish()
     cluster.mend_node(node)
+    cluster.wait_for_nodes([node])
+    return end
+
+
+def three_kernels(cluster: Cluster) -> Ending:
+    """Three kernels x four programs on two nodes, one of which loses its power in the middle, and comes up again."""
+    with story(cluster, 'partition = "lab"', plan=_THREE_KERNELS) as told:
+        told.until("a cell holds", lambda: bool(list(told.lab.glob("began.*"))))
+        held = next(iter(told.night.path.glob(f"attempts/*/{publish.ATTEMPT_FILE}")))
+        node = json.loads(held.read_text())["node"]
+        cluster.kill_node(node)
+        told.release()
+        cluster.mend_node(node)
+        end = told.finish()
+    assert end.tries == len(KERNELS) + 1, end
     cluster.wait_for_nodes([node])
     return end
 

@@ -30,6 +30,7 @@ ROWS: tuple[tuple[tuple[Callable[[Cluster], Ending], int, int], ...], ...] = (
     ((stories.wrong_kernel, 3, 2),),
     ((stories.node_killed, 4, 1), (stories.controller_restarted, 3, 1), (stories.controller_forgets, 2, 1)),
     ((stories.slurmd_killed, 4, 1), (stories.requeued, 3, 1), (stories.night_killed, 1, 1)),
+    ((stories.three_kernels, 1, 1),),
 )
 
 
