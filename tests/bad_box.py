@@ -11,18 +11,26 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import damage
 import driven_run
 import driven_sweep
+import lab_nights
 import synthetic_run
 from driven_run import GO_NS, MILLISECOND_NS, PAGE, SECOND_NS
 
 from numabench import store
+from numabench.cli.index import measured
+from numabench.fleet import ledger, night_file, quarantine, reboot, unattended, verdict
+from numabench.fleet.outcome import OK, Outcome
+from numabench.fleet.quarantine import Quarantined
 from numabench.host.knob_journal import Journal
 from numabench.record import SweepAxis
 from numabench.state_dir import JOURNAL
+from numabench.store import boot_values
+from numabench.store.index import INDEX_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 _PERF = Path(__file__).parent / "fixtures/perf/perf-6.1"
@@ -31,9 +39,15 @@ MOVER, VICTIM = 200, 201
 RUN, OTHER_RUN = "20261125T010000Z-pingpong-aaaaaa", "20261125T020000Z-pingpong-bbbbbb"
 SWEEP = driven_sweep.SWEEP_ID
 KERNEL = "6.1.0-box"
+CELL, METRIC = lab_nights.CELL, lab_nights.FIGURE
+NIGHTS = (PRUNED_NIGHT, OLD_NIGHT, LAST_NIGHT) = ("2026-11-23", "2026-11-24", "2026-11-25")
+# What a lab has that is made anew at will.
+DERIVED = (INDEX_FILE, verdict.VERDICT_FILE)
+_LOCKS = frozenset({".night.lock", ".unattended.lock"})
 _LAB = b"""
 [lab]
 directory = "lab"
+keep_nights = 1
 [kernels.k]
 cached = "none"
 [machines.vm]
@@ -43,7 +57,6 @@ name = "e"
 workload = "pingpong"
 options = { nodes = 2 }
 """
-RUBBISH = bytes(range(256)) * 16
 
 
 def unpacked(name: str) -> bytes:
@@ -63,6 +76,7 @@ class Box:
         _write_run(self.results, OTHER_RUN)
         driven_sweep.write(self.results, [SweepAxis("batch", ("1", "8"))], lambda *_: driven_sweep.trial(), 1)
         _write_inputs(self.inputs)
+        _write_lab(self.lab)
         _write_kernel(at / "cache/numabench/kernels" / KERNEL)
         _write_profile(at / "home/numabench/profiles/own.toml")
         plan = {"kernel": KERNEL, "boots": 1, "arms": ["one-mapping"]}
@@ -73,6 +87,11 @@ class Box:
         (self.kept / "read-only").chmod(0o555)
         os.mkfifo(self.kept / "fifo")
         self._before = self.state()
+
+    @property
+    def lab(self) -> Path:
+        """A lab with three nights that have ended; of the first no run is left."""
+        return self.inputs / "lab"
 
     @property
     def env(self) -> dict[str, str]:
@@ -87,12 +106,15 @@ class Box:
             "MPLCONFIGDIR": str(self.at / "home"),
             "COLUMNS": "100",
             "LANG": "C.UTF-8",
+            # As systemd says it of a night that it killed.
+            "SERVICE_RESULT": "signal",
         }
 
     @property
     def places(self) -> dict[str, str]:
         """What stands in `{}` in a command line of the tests."""
         names = {"run": RUN, "other": OTHER_RUN, "sweep": SWEEP, "kernel": KERNEL}
+        names |= {"cell": CELL, "metric": METRIC, "night": LAST_NIGHT}
         return {"at": str(self.at), "in": str(self.inputs), **names}
 
     def state(self) -> dict[str, tuple[object, ...]]:
@@ -105,7 +127,7 @@ class Box:
         while directories:
             for entry in os.scandir(directories.pop()):
                 status = entry.stat(follow_symlinks=False)
-                if entry.name == ".night.lock":
+                if entry.name in _LOCKS:
                     found[entry.path] = (status.st_mode, status.st_ino)
                 elif not entry.is_dir(follow_symlinks=False):
                     found[entry.path] = (status.st_mode, status.st_ino, status.st_size, status.st_ctime_ns)
@@ -117,6 +139,17 @@ class Box:
     def accept(self) -> None:
         """Take what was changed on purpose for the state that is to stay."""
         self._before = self.state()
+
+    @contextlib.contextmanager
+    def keeping(self, names: Iterable[str]) -> Iterator[None]:
+        """Have files of the lab be as they were when the block ends, those of some names."""
+        files = [Path(at, name) for at, _, there in os.walk(self.lab) for name in set(there) & {*names}]
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.accept)
+            for path in files:
+                stack.enter_context(damage.kept(path))
+            self.accept()
+            yield
 
     def changes(self) -> list[str]:
         """What is not as it was before."""
@@ -194,7 +227,7 @@ def _write_inputs(inputs: Path) -> None:
         "fragment": b"CONFIG_KSM=y\n",
         "patch": b"--- a/mm/x.c\n+++ b/mm/x.c\n@@ -1 +1 @@\n-a\n+b\n",
         "empty": b"",
-        "rubbish": RUBBISH,
+        "rubbish": damage.RUBBISH,
         "cut.json": b'{"schema_version": 1, "kind": "numa',
         "deep.json": b"[" * 100_000,
         "deep.toml": b"[rename]\nold = " + b"[" * 100_000,
@@ -208,14 +241,33 @@ def _write_inputs(inputs: Path) -> None:
     (inputs / "unreadable").chmod(0)
     os.mkfifo(inputs / "fifo")
     (inputs / "directory").mkdir()
-    (inputs / "lab/nights").mkdir(parents=True)
-    (inputs / "lab/.night.lock").touch()
     (inputs / "directory/file").write_text("a\n")
     (inputs / "source").mkdir()
     (inputs / "source/Makefile").write_text("VERSION = 6\nPATCHLEVEL = 1\n")
     (inputs / "source/Kconfig").write_text("")
     (inputs / "loop").symlink_to("loop")
     (inputs / "dangling").symlink_to("nowhere")
+
+
+def _write_lab(lab: Path) -> None:
+    """Nights of one cell, whose runs the first has no more, and the files of a lab that say what is known."""
+    for night in NIGHTS:
+        path = lab_nights.write_night(lab, night)
+        boot = lab_nights.publish(path, 10.0)
+        if night == PRUNED_NIGHT:
+            boot_values.keep(boot, measured)
+            shutil.rmtree(boot / boot_values.RUNS)
+        made = night_file.load(path)
+        book = ledger.Ledger(made, lab)
+        book.end_cell(made.blocks[0], CELL, Outcome(OK))
+        book.note("night-ended", how="done")
+    (lab / "acknowledged.toml").write_text(
+        f'[[change]]\ncell = "{CELL}"\nmetric = "{METRIC}"\nnight = "{LAST_NIGHT}"\nreason = "it is known"\n'
+    )
+    quarantine.add(lab, Quarantined("box", "other", "it does not come up", "2026-11-25T22:00:00+00:00", LAST_NIGHT))
+    for lock in _LOCKS:
+        (lab / lock).touch()
+    verdict.bring_up(lab, LAST_NIGHT, measured, print)
 
 
 def _bzimage(release: str) -> bytes:
@@ -269,3 +321,21 @@ def left_by_a_killed_run(box: Box) -> Iterator[Path]:
         yield directory / JOURNAL
     finally:
         shutil.rmtree(box.at / "state")
+
+
+BROKEN_OFF = (unattended.FILE, reboot.FILE)
+
+
+@contextlib.contextmanager
+def broken_off(box: Box) -> Iterator[None]:
+    """A lab's machine went down for the first block of a night before its plan was made, which is told of as ended."""
+    words = {"night": "2026-11-26", "block": "b01", "token": "t", "boot_id": "b"}
+    files = [box.lab / name for name in BROKEN_OFF]
+    for file in files:
+        store.write_note(box.lab, file.name, {"schema_version": 1, **words})
+    try:
+        yield
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+        box.accept()

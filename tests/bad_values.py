@@ -17,6 +17,8 @@ TEXTS = (
     *("", " ", CONTROL, BACKWARDS, COMBINING, NO_UTF_8, LONG, DEEP, "a\nb", "-1", "nan", "1e400", HUGE, "9" * 5000),
     *("../../../etc/passwd", "/dev/zero", "%s%n{0}$(id)`id`", ",", "--help"),
 )
+# Those that a terminal shows as they are.
+PLAIN = tuple(text for text in TEXTS if text.strip() and text.isascii() and text.isprintable())
 NUMBERS = ("", "x", CONTROL, NO_UTF_8, LONG, "nan", "1e400")
 INTEGERS = (*NUMBERS, "1.5", "-1", HUGE, "9" * 5000)
 FLOATS = (*NUMBERS, "-1", "inf", "1e300")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from numabench.errors import EXIT_UNFIT
+from numabench.errors import EXIT_UNFIT, UsageError
 
 if TYPE_CHECKING:
     from numabench.doctor.context import Needs
@@ -62,7 +62,10 @@ def _needs(nodes: str, target: str | None) -> Needs:
     if target is None:
         return Needs(count, ids)
     workload, _, driver = target.partition("/")
-    spec = catalog.find(workload)
+    try:
+        spec = catalog.find(workload)
+    except UsageError as error:
+        raise UsageError(f"--for {target}: {error.message}", error.hint) from None
     request = drive_request.DriveRequest(driver=driver or None)
     drive_request.check(request, spec, ("default",), threads=None)
     named = drive_request.driver_of(request, is_driven=spec.is_driven).name

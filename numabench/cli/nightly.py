@@ -14,11 +14,12 @@ from numabench.cli.progress import StderrProgress
 from numabench.errors import EXIT_FAILED, CannotRun, NumabenchError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numabench.analysis.history.types import NightVerdict
+    from numabench.fleet.cells import Block
     from numabench.fleet.night_file import Night
-    from numabench.fleet.plan import LabPlan
+    from numabench.fleet.plan import LabPlan, MachinePlan
     from numabench.host.root import Root
 
 app = typer.Typer(help="Measure a lab's plan every night: machines x kernels x workloads.", no_args_is_help=True)
@@ -89,9 +90,9 @@ def run(
         with of_night.alone(directory):
             if resume:
                 chosen = night_file.load(night_file.path_of(directory, night or of_night.last(directory)))
+                _require(chosen.machines, chosen.blocks)
             else:
                 chosen = _begin(read, directory, night, progress, at)
-            _require(chosen)
             progress.say(f"night {chosen.name}: {len(chosen.cells)} cells in {len(chosen.blocks)} boots: {chosen.path}")
             how = of_night.run_night(chosen, directory, progress, root=at)
             verdict = _verdict(directory, chosen, progress)
@@ -185,6 +186,7 @@ def _begin(read: LabPlan, directory: Path, name: str | None, progress: StderrPro
         raise UsageError(
             "nothing fits into the night's budget", f"see what it takes: numabench nightly plan {read.file}"
         )
+    _require(read.machines, chosen.blocks)
     told = room.check(directory, chosen)
     if told:
         progress.say(told)
@@ -204,12 +206,12 @@ def _build_workloads(read: LabPlan) -> None:
         build.build(name)
 
 
-def _require(night: Night) -> None:
-    """Refuse a night with guests where none can run."""
+def _require(machines: Mapping[str, MachinePlan], blocks: Sequence[Block]) -> None:
+    """Refuse a night with guests where none can run: before it has a directory, or is gone on with."""
     from numabench.fleet.plan import GUEST
     from numabench.lab.requirements import INSTALL_HINT, requirements
 
-    if any(night.machines[block.machine].kind == GUEST for block in night.blocks):
+    if any(machines[block.machine].kind == GUEST for block in blocks):
         lacking = requirements()
         if lacking:
             raise CannotRun("a guest", lacking, INSTALL_HINT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from pathlib import Path  # noqa: TC003  typer reads it
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,7 +44,10 @@ def install(
     from numabench.fleet import plan, units
 
     calendar = _calendar(at, on_calendar)
-    file = lab.resolve()
+    if not remove:
+        of_systemd.check_calendar(calendar)
+    # Unlike Path.resolve() it takes a loop.
+    file = Path(os.path.realpath(lab))
     # As the service will read it: files that it names are looked for beside it.
     with contextlib.chdir(file.parent if file.parent.is_dir() else "."):
         read = plan.read(file, run_words())
@@ -57,7 +60,6 @@ def install(
         if not of_systemd.remove(read, made, directory, is_user=is_user, say=print):
             print(f"there are no units of lab {read.name} in {directory}")
     else:
-        of_systemd.check_calendar(calendar)
         runs = of_systemd.install(read, made, directory, is_user=is_user, say=print)
         _tell_next(made, is_user=is_user, runs=runs)
 

@@ -86,6 +86,8 @@ def _text(value: str) -> str:
 def _check(lab: Path, known: Known) -> None:
     if not known.reason.strip():
         raise UsageError("a change is acknowledged with a reason", "--reason TEXT")
+    if not _is_utf_8(known.reason):
+        raise UsageError(f"--reason {known.reason!a} is not UTF-8", "write it in another way")
     with open_index(lab) as index:
         nights, cells = index.nights(), [cell.name for cell in index.cells()]
         if known.night not in nights:
@@ -95,6 +97,11 @@ def _check(lab: Path, known: Known) -> None:
         metrics = [metric.name for metric in index.metrics(known.cell)]
         if known.metric not in {*metrics, ANY_METRIC}:
             raise UsageError(f"the cell has no figure {known.metric!a}", f"it has {_some(metrics)}, and '*' is all")
+
+
+def _is_utf_8(text: str) -> bool:
+    """Whether a word of the command line was (PEP 383)."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

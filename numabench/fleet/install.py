@@ -56,7 +56,7 @@ def is_running(*, is_user: bool) -> bool:
 
 def check_calendar(expression: str) -> None:
     """Refuse, with `UsageError`, what systemd would not take as a time (systemd.time(7)), where it can be asked."""
-    if not expression.strip() or any(char < " " for char in expression):
+    if not expression.strip() or not (expression.isascii() and expression.isprintable()):
         raise UsageError(f"{expression!a} is no calendar expression", "see systemd.time(7)")
     if process.find_program("systemd-analyze") is None:
         return

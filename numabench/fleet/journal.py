@@ -7,8 +7,8 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
-from numabench.errors import ResultError
 from numabench.fields import Fields, parse
+from numabench.store.trials import read_bytes
 from numabench.store.writing import fsync_directory, refuse
 
 if TYPE_CHECKING:
@@ -74,12 +74,9 @@ def read(path: Path) -> tuple[Fields, ...]:
 
     Raises `ResultError` where it cannot be read, or where its lines are whole and not what was written.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return ()
-    except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from error
+    data = read_bytes(path)
     return tuple(parse(path, line.partition(b" ")[2]) for line in data[: _whole(data)].splitlines())
 
 

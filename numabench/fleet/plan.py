@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -139,7 +140,7 @@ def read(file: Path, words: RunWords) -> LabPlan:
     top = document.table
     lab = top.table("lab")
     name = lab.text("name", file.parent.resolve().name)
-    directory = file.parent / lab.text("directory", ".")
+    directory = _directory(lab, file)
     retention = Retention(_kept(lab, "keep_nights"), _kept(lab, "keep_recordings"))
     night = _night(top.table("night"))
     alert = _alert(top.table("alert"))
@@ -154,6 +155,14 @@ def read(file: Path, words: RunWords) -> LabPlan:
     top.close()
     document.check()
     return LabPlan(file, name, directory, retention, night, kernels, machines, experiments, alert)
+
+
+def _directory(lab: Table, file: Path) -> Path:
+    """Where the lab is, or will be."""
+    directory = file.parent / lab.text("directory", ".")
+    if "\0" in str(directory) or (os.path.lexists(directory) and not directory.is_dir()):
+        lab.wrong("directory", f"'{directory}' is not a directory")
+    return directory
 
 
 def _kept(lab: Table, key: str) -> int | None:

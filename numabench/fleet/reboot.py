@@ -17,6 +17,7 @@ from numabench.fleet.booter import NativeBoot, NoBoot
 from numabench.fleet.night_file import SCHEMA_VERSION, now_utc
 from numabench.host.booted import booted
 from numabench.host.root import LIVE
+from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
 from numabench.store.writing import replace
 
@@ -54,7 +55,9 @@ def pending(lab: Path) -> Pending | None:
     file = lab / FILE
     if not file.exists():
         return None
-    return Pending(**parse(file, read_bytes(file)).strings("night block token boot_id"))
+    fields = parse(file, read_bytes(file))
+    check_version(fields)
+    return Pending(**fields.strings("night block token boot_id"))
 
 
 def loader_commands(kernel: NightKernel, reboot: Sequence[str], running: str, others: Sequence[str]) -> list[list[str]]:

@@ -18,6 +18,7 @@ from numabench.fields import parse
 from numabench.fleet import alert, ledger, night_file, reboot
 from numabench.fleet.cell_run import own_command
 from numabench.fleet.night import alone
+from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
 from numabench.store.writing import replace
 
@@ -71,9 +72,11 @@ def run(plan: LabPlan, say: Callable[[str], None], *, only_resume: bool = False)
     try:
         with alone(lab, LOCK_FILE):
             return _run(plan, lab, say, only_resume=only_resume)
-    except Unfit as error:
-        if not only_resume:
-            _tell(plan, "", Steps(EXIT_UNFIT), f"# {plan.name}: tonight's night did not begin\n\n{error}\n", say)
+    except NumabenchError as error:
+        # Who only goes on with a night is not to tell of one that somebody else runs.
+        if not (only_resume and isinstance(error, Unfit)):
+            what = "did not begin" if isinstance(error, Unfit) else "was broken off"
+            _tell(plan, "", Steps(error.exit_code), f"# {plan.name}: tonight's night {what}\n\n{error}\n", say)
         raise
 
 
@@ -100,9 +103,16 @@ def unfinished(lab: Path) -> str:
     Raises `ResultError` where what says so is damaged.
     """
     file = lab / FILE
-    if file.exists():
-        return parse(file, read_bytes(file)).text("night")
-    down = reboot.pending(lab)
+    try:
+        if file.exists():
+            fields = parse(file, read_bytes(file))
+            check_version(fields)
+            return fields.text("night")
+        down = reboot.pending(lab)
+    except ResultError as error:
+        raise ResultError(
+            error.message, "take it away; a night that was broken off goes on with `numabench nightly run --resume`"
+        ) from None
     return "" if down is None else down.night
 
 
@@ -110,6 +120,10 @@ def _night(plan: LabPlan, lab: Path, name: str, say: Callable[[str], None], *, i
     path = night_file.path_of(lab, name)
     if not is_new and not (path / night_file.NIGHT_FILE).exists():
         text = f"# {plan.name}: night {name} did not begin\n\nIt was ended before its plan was made.\n"
+        down = reboot.pending(lab)
+        if down is not None and down.night == name:
+            # Of a night that is gone: no other would begin.
+            (lab / reboot.FILE).unlink()
         return end(plan, name, Steps(EXIT_FAILED), text, say)
     status = _run_it(plan, path, say)
     if reboot.pending(lab) is not None:
@@ -124,7 +138,7 @@ def _night(plan: LabPlan, lab: Path, name: str, say: Callable[[str], None], *, i
     with tempfile.TemporaryDirectory(prefix="numabench-") as directory:
         told = Path(directory) / "night.md"
         reported = _step(plan, "report", "--night", name, "--markdown", str(told))
-        text = told.read_text(encoding="utf-8") if told.is_file() else _plain(plan, lab, name, reported)
+        text = told.read_text(encoding="utf-8") if told.is_file() else _plain(plan, name, reported)
     return end(plan, name, Steps(status, reported, _step(plan, "prune")), text, say)
 
 
@@ -195,9 +209,9 @@ def _cells(plan: LabPlan, name: str) -> dict[str, dict[str, str]]:
     return {cell: {"state": state, "reason": reason} for cell, (state, reason) in states.items()}
 
 
-def _plain(plan: LabPlan, lab: Path, name: str, status: int) -> str:
+def _plain(plan: LabPlan, name: str, status: int) -> str:
     """What can be said of a night without its report."""
-    states = ledger.cell_states(night_file.load(night_file.path_of(lab, name)), lab)
-    rows = [f"- {cell}: {state}{reason and f': {reason}'}" for cell, (state, reason) in states.items()]
+    ends = {cell: (how["state"], how["reason"]) for cell, how in _cells(plan, name).items()}
+    rows = [f"- {cell}: {state}{reason and f': {reason}'}" for cell, (state, reason) in ends.items()]
     why = f"There is no report: `numabench nightly report` {process.describe_exit(status)}."
     return "\n".join((f"# {plan.name}: night {name}", "", why, "", *rows, ""))

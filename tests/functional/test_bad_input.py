@@ -9,12 +9,14 @@ is called well; an option of it that takes a path, or a text of any kind, one in
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import json
 import os
 import random
 import re
+import sqlite3
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,11 +27,12 @@ import bad_values
 import damage
 import pytest
 import typer
-from bad_box import KERNEL, OTHER_RUN, RUN, SWEEP, Box
+from bad_box import CELL, DERIVED, KERNEL, LAST_NIGHT, OLD_NIGHT, OTHER_RUN, PRUNED_NIGHT, RUN, SWEEP, Box
 from forked import Ended, Forked
 
 from numabench.cli.commands import app
 from numabench.errors import EXIT_CANNOT_RUN, EXIT_FAILED, EXIT_UNFIT, EXIT_USAGE
+from numabench.fleet.acknowledged import ACKNOWLEDGED_FILE
 from numabench.report.escape import escape
 
 if TYPE_CHECKING:
@@ -44,13 +47,15 @@ _ANY_END = (0, EXIT_FAILED, EXIT_USAGE, EXIT_CANNOT_RUN)
 class Base:
     """How a command is called well: its arguments by their parameters' names, its options, and how it then ends.
 
-    In `{}` stand the box's directories, and the names in it. What would boot a guest or run a workload is given what
-    no machine has, and ends with 77; anything bad must be refused before.
+    In `{}` stand the box's directories, and the names in it; `writes` are files of the box that it may write. What
+    would boot a guest or run a workload is given what no machine has, and ends with 77; anything bad must be refused
+    before.
     """
 
     arguments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     ends: int = 0
+    writes: tuple[str, ...] = ()
 
     def words(self, command: str, box: Box, without: str = "") -> list[str]:
         """The command line, without one of its arguments."""
@@ -59,6 +64,7 @@ class Base:
 
 
 _RESULTS = ("--results", "{at}/results")
+_LAB = ("{in}/lab.toml",)
 _NOWHERE = ("--native", "--nodes", "64")
 BASES = {
     "run": Base({"target": ("pingpong",)}, _NOWHERE, ends=EXIT_CANNOT_RUN),
@@ -72,19 +78,26 @@ BASES = {
     "list": Base({}, _RESULTS),
     # Of so many nodes there are too few on any machine.
     "doctor": Base({}, ("--nodes", "64"), ends=EXIT_UNFIT),
-    "index": Base({"lab": ("{in}/directory",)}, ends=EXIT_FAILED),
-    "nightly plan": Base({"lab": ("{in}/lab.toml",)}),
-    # The kernel is not in the cache.
-    "nightly run": Base({"lab": ("{in}/lab.toml",)}, ends=EXIT_CANNOT_RUN),
+    "index": Base({"lab": ("{in}/lab",)}, writes=DERIVED),
+    "nightly plan": Base({"lab": _LAB}),
+    # No program is found: no guest can run.
+    "nightly run": Base({"lab": _LAB}, ends=EXIT_CANNOT_RUN),
     "nightly block": Base(
         {"night": ("{in}/directory",), "block_id": ("b",)}, ("--attempt-token", "t"), ends=EXIT_FAILED
     ),
-    # There is no index to know its cells from.
+    # It is acknowledged already.
     "nightly acknowledge": Base(
-        {"lab": ("{in}/lab.toml",), "cell": ("c",), "metric": ("*",)},
-        ("--night", "2026-11-25", "--reason", "it is known"),
-        ends=EXIT_FAILED,
+        {"lab": _LAB, "cell": ("{cell}",), "metric": ("{metric}",)},
+        ("--night", "{night}", "--reason", "it is known"),
+        writes=(ACKNOWLEDGED_FILE,),
     ),
+    "nightly report": Base({"lab": _LAB}, ("--no-site",), writes=DERIVED),
+    "nightly prune": Base({"lab": _LAB}, ("--dry-run",)),
+    # No night was broken off.
+    "nightly unattended": Base({"lab": _LAB}, ("--resume",)),
+    "nightly ended": Base({"lab": _LAB}),
+    # Whatever is asked, nothing is written to where systemd looks.
+    "nightly install": Base({"lab": _LAB}, ("--user", "--dry-run")),
     "workloads": Base(),
     "drivers": Base(),
     "topology": Base(),
@@ -102,6 +115,10 @@ BASES = {
     "state apply": Base({"profile": ("none",)}, ("--dry-run",)),
     "state restore": Base({}, ("--dry-run",)),
 }
+
+
+# What a command is called with that an option of it excludes.
+_EXCLUDED = {"nightly report --site": "--no-site"}
 
 
 @dataclass(frozen=True)
@@ -155,6 +172,16 @@ KINDS = {
     "nightly acknowledge metric": _WORD,
     "nightly acknowledge --night": _WORD,
     "nightly acknowledge --reason": _TEXT,
+    "nightly report lab": _FILE,
+    "nightly report --site": _DIRECTORY,
+    "nightly prune lab": _FILE,
+    "nightly unattended lab": _FILE,
+    "nightly ended lab": _FILE,
+    "nightly install lab": _FILE,
+    # Where systemd cannot be asked, any words may be a time.
+    "nightly install --on-calendar": Kind("text", ends=(EXIT_USAGE,), fitting=bad_values.PLAIN),
+    "--junit": _TARGET,
+    "--markdown": _TARGET,
     "nightly block block_id": _WORD,
     "nightly block --attempt-token": _WORD,
     "callgraph --comm": _TEXT,
@@ -226,7 +253,9 @@ def parameters(command: str, function: Any) -> Iterator[Parameter]:
         plain = inner[0] if inner else kind
         plain = get_args(plain)[0] if get_args(plain) else plain
         is_option = type(info).__name__ == "OptionInfo"
-        declared = [word.split("/")[0] for word in info.param_decls or () if word.startswith("--")]
+        # Within `Annotated` the first of the names stands where the default would.
+        names = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]
+        declared = [word.split("/")[0] for word in names if word.startswith("--")]
         shown = next(iter(declared), f"--{name.replace('_', '-')}") if is_option else name
         yield Parameter(command, shown, is_option, plain, info.min, info.max)
 
@@ -273,6 +302,8 @@ class Case:
     ends: tuple[int, ...]
     names: tuple[str, ...] = ()
     how: dict[str, Any] = field(default_factory=dict)
+    writes: tuple[str, ...] = ()
+    is_told_in_its_answer: bool = False
 
 
 _NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -294,18 +325,23 @@ def faults(case: Case, ended: Ended) -> Iterator[str]:
     for text in (ended.stdout, ended.stderr):
         if found := _NOT_SHOWN.search(text):
             yield f"it prints {found[0]!a}"
-    if ended.status and case.names and not any(name and name in ended.stderr for name in case.names):
+    message = f"{ended.stdout}{ended.stderr}" if case.is_told_in_its_answer else ended.stderr
+    if ended.status and case.names and not any(name and name in message for name in case.names):
         yield "its message does not name what was wrong"
-    if ended.status and not ended.stderr and not {"stdin", "stdout", "stderr"} & case.how.keys():
+    if ended.status and not message and not {"stdin", "stdout", "stderr"} & case.how.keys():
         yield "it does not say why"
 
 
-def traces(box: Box, status: int) -> Iterator[str]:
+def traces(case: Case, box: Box, status: int) -> Iterator[str]:
     """What a command has touched, or left where it failed."""
-    if changed := box.changes():
+    if changed := _touched(box, case.writes):
         yield f"it touched {', '.join(changed)}"
     if (written := box.written()) and status:
         yield f"it left {', '.join(map(ascii, written))}"
+
+
+def _touched(box: Box, writes: Sequence[str]) -> list[str]:
+    return [path for path in box.changes() if Path(path).name not in writes]
 
 
 def judge(cases: Sequence[Case], box: Box, forked: Forked) -> None:
@@ -329,7 +365,7 @@ def judged(cases: Sequence[Case], box: Box, forked: Forked, what: str = "") -> l
     told = []
     for case in cases:
         ended = forked.run(*case.words, cwd=box.cwd, env=box.env, **case.how)
-        found = [*faults(case, ended), *traces(box, ended.status)]
+        found = [*faults(case, ended), *traces(case, box, ended.status)]
         if found:
             words = " ".join(ascii(word)[1:-1] if len(word) < 200 else f"{word[:20]!a}..." for word in case.words)
             shown = ended.stderr if len(ended.stderr) < 3000 else f"{ended.stderr[:300]} ... {ended.stderr[-2500:]}"
@@ -345,7 +381,8 @@ def _in_turn(cases: Sequence[Case], box: Box, forked: Forked) -> list[str] | Non
         return None
     every = forked.run_in_turn([case.words for case in cases], cwd=box.cwd, env=box.env, **cases[0].how)
     found = [fault for case, ended in zip(cases, every, strict=False) for fault in faults(case, ended)]
-    found += [f"it touched {', '.join(changed)}" for changed in [box.changes()] if changed]
+    changed = _touched(box, [name for case in cases for name in case.writes])
+    found += [f"it touched {', '.join(changed)}"] if changed else []
     return None if not found and (box.written() or not every) else found
 
 
@@ -373,12 +410,16 @@ def cases(each: Parameter, box: Box) -> Iterator[Case]:
     """A command line for every bad value of a parameter."""
     base = BASES[each.command]
     for value, ends in values(each, box).values():
-        names = (each.name, escape(value)[:24], ascii(value)[1:25], Path(escape(value)).name[:24])
+        # What is long has nothing to escape, and takes long to.
+        shown = escape(value) if len(value) < 5000 else value
+        names = (each.name, shown[:24], ascii(value)[1:25], Path(shown).name[:24])
         names = (*names, value[:24], *(f"'{part}'" for part in re.split(r"[\s,]", value)))
         allowed = ends
         if each.is_option:
             words = [*base.words(each.command, box)[: len(each.command.split())], f"{each.name}={value}"]
-            words += base.words(each.command, box)[len(each.command.split()) :]
+            words += [
+                word for word in base.words(each.command, box)[len(words) - 1 :] if word != _EXCLUDED.get(each.id)
+            ]
             if each.name in base.options and each.type is not bool:
                 # The last one counts.
                 at = words.index(each.name)
@@ -388,12 +429,13 @@ def cases(each: Parameter, box: Box) -> Iterator[Case]:
             words = [*base.words(each.command, box, without=each.name), value]
             allowed = (*ends, 0 if value == "--help" else EXIT_USAGE)
             names = (each.name.upper(), *names) if value else ("argument",)
-        yield Case(tuple(words), allowed, () if base.ends in allowed else names, {"constants": _IMPATIENT})
+        yield Case(tuple(words), allowed, () if base.ends in allowed else names, {"constants": _IMPATIENT}, base.writes)
 
 
 @pytest.mark.parametrize("each", [each for each in PARAMETERS if each.type is not typer.Context], ids=lambda p: p.id)
 def test_a_bad_value_is_refused(each: Parameter, box: Box, forked: Forked) -> None:
-    judge(list(cases(each, box)), box, forked)
+    with box.keeping(BASES[each.command].writes):
+        judge(list(cases(each, box)), box, forked)
 
 
 # Words that are wrong wherever they stand.
@@ -455,8 +497,10 @@ def test_an_answer_that_cannot_be_written(command: str, box: Box, forked: Forked
     assert well.status == base.ends, f"add to BASES how {command} is called well: {well.stderr}"
     hows = [{"stdin": "closed"}, {"stdout": "closed"}, {"stderr": "closed"}, {"stderr": "/dev/full"}]
     hows.append({"stdin": "closed", "stdout": "closed", "stderr": "closed"})
-    judge([Case(words, (base.ends,), how=how) for how in hows], box, forked)
-    judge([Case(words, (EXIT_FAILED if well.stdout else base.ends,), how={"stdout": "/dev/full"})], box, forked)
+    box.written()
+    judge([Case(words, (base.ends,), how=how, writes=base.writes) for how in hows], box, forked)
+    ends = (EXIT_FAILED if well.stdout else base.ends,)
+    judge([Case(words, ends, how={"stdout": "/dev/full"}, writes=base.writes)], box, forked)
 
 
 _WRITTEN = [each for each in PARAMETERS if each.kind and each.kind.of == "target" and BASES[each.command].ends == 0]
@@ -469,7 +513,7 @@ def test_what_was_there_stays_where_the_disk_is_full(each: Parameter, box: Box, 
     words = (*BASES[each.command].words(each.command, box), f"{each.name}={target}")
     if each.command == "report":
         words = tuple(SWEEP if word == RUN and each.name == "--csv" else word for word in words)
-    judge([Case(words, (EXIT_FAILED,), (target.name,), {"file_bytes": 64})], box, forked)
+    judge([Case(words, (EXIT_FAILED,), (target.name, *DERIVED), {"file_bytes": 64})], box, forked)
     assert target.read_text() == "precious\n"
 
 
@@ -524,6 +568,10 @@ _OTHERS = {
     "in/names.toml": (("callgraph", "{in}/perf.data", "--names", "{in}/names.toml"),),
     "in/tree.tar": (("topology", "--root", "{in}/tree.tar"),),
     "in/state.json": (("state", "diff", "{in}/state.json", "none"),),
+    "in/lab.toml": (
+        ("nightly", "plan", "{in}/lab.toml"),
+        ("nightly", "install", "--user", "--dry-run", "{in}/lab.toml"),
+    ),
     "in/profile.toml": (("state", "show", "--profile", "{in}/profile.toml"),),
     "home/numabench/profiles/own.toml": (("state", "profiles"), ("state", "diff", "own", "none")),
     f"cache/numabench/kernels/{KERNEL}/kernel.json": (("lab", "kernel", "list"),),
@@ -535,6 +583,111 @@ _OTHERS = {
 def test_another_damaged_file_is_told(name: str, box: Box, forked: Forked) -> None:
     path = box.at / name
     _judge_damaged(path, [tuple(word.format(**box.places) for word in words) for words in _OTHERS[name]], box, forked)
+
+
+_BOOT = f"cells/{CELL}/boot-01"
+_PLANNED, _PRUNED = ("nightly", "plan", "{in}/lab.toml"), ("nightly", "prune", "{in}/lab.toml", "--dry-run")
+_REPORTED, _KILLED = ("nightly", "report", "{in}/lab.toml", "--no-site"), ("nightly", "ended", "{in}/lab.toml")
+_INDEXED, _REBUILT = ("index", "{in}/lab"), ("index", "{in}/lab", "--rebuild")
+_RESUMED = ("nightly", "unattended", "{in}/lab.toml", "--resume")
+_ACKNOWLEDGED = (
+    *("nightly", "acknowledge", "{in}/lab.toml", "{cell}", "{metric}", "--night", "{night}"),
+    *("--reason", "it is known by now"),
+)
+# The files of a lab, and what reads them; the first tells of those that are missed.
+_OF_LAB = {
+    f"nights/{LAST_NIGHT}/night.json": (_REPORTED, _REBUILT, _PLANNED, _PRUNED),
+    f"nights/{OLD_NIGHT}/night.json": (_PRUNED,),
+    f"nights/{LAST_NIGHT}/journal.jsonl": (_REPORTED, _PLANNED),
+    f"nights/{OLD_NIGHT}/journal.jsonl": (_PRUNED,),
+    f"nights/{LAST_NIGHT}/verdict.json": (_REPORTED, _PLANNED, _PRUNED),
+    f"nights/{LAST_NIGHT}/{_BOOT}/cell.json": (_REBUILT, _PLANNED),
+    f"nights/{PRUNED_NIGHT}/{_BOOT}/values.json": (_REBUILT, _PLANNED, _PRUNED),
+    "index.sqlite": (_REPORTED, _INDEXED, _ACKNOWLEDGED),
+    "acknowledged.toml": (_REPORTED, _PRUNED, _ACKNOWLEDGED),
+    "quarantine.json": (_REPORTED, _PRUNED),
+    "unattended.json": (_RESUMED, _KILLED),
+    "reboot.json": (_RESUMED, _KILLED),
+}
+# What is made anew where it cannot be read, or says nothing then; the others are missed.
+_NOT_MISSED = (*DERIVED, "cell.json")
+
+
+def _of_the_future(path: Path) -> None:
+    """Written by a numabench that is newer by one version."""
+    if path.name == "index.sqlite":
+        with contextlib.closing(sqlite3.connect(path)) as index:
+            index.execute("PRAGMA user_version = 99")
+    else:
+        path.write_bytes(re.sub(rb'("schema_version": ?)1\b', rb"\g<1>2", path.read_bytes()))
+
+
+@pytest.mark.parametrize("name", _OF_LAB)
+def test_a_damaged_file_of_a_lab_is_told(name: str, box: Box, forked: Forked) -> None:
+    path, told = box.lab / name, []
+    every = [tuple(word.format(**box.places) for word in words) for words in _OF_LAB[name]]
+    kinds = damage.KINDS if path.suffix == ".json" else damage.OF_ANY
+    if path.suffix in {".json", ".sqlite"}:
+        kinds = {**kinds, "of the future": _of_the_future}
+    names = (path.name, path.parent.name, "has not ended", "was broken off")
+    with bad_box.broken_off(box):
+        for kind, do in kinds.items():
+            with box.keeping([path.name, *DERIVED, ACKNOWLEDGED_FILE, *bad_box.BROKEN_OFF]):
+                do(path)
+                box.accept()
+                writes = (*DERIVED, ACKNOWLEDGED_FILE, *bad_box.BROKEN_OFF)
+                cases = [Case(words, _ENDS, names, {"constants": _IMPATIENT}, writes, True) for words in every]
+                told += judged(cases, box, forked, f"{name}, {kind}: ")
+                if kind == "of the future" and path.name not in _NOT_MISSED:
+                    answer = forked.run(*every[0], cwd=box.cwd, env=box.env)
+                    told += (
+                        []
+                        if "has schema version 2" in f"{answer.stdout}{answer.stderr}"
+                        else [f"{name}, {kind}: {answer.stdout}"]
+                    )
+    _fail_with(told)
+
+
+@pytest.mark.parametrize("directory", ["directory/file", "loop", "dangling", r"a\u0000b", "fifo"])
+def test_a_lab_that_cannot_be_a_directory_is_told(directory: str, box: Box, forked: Forked) -> None:
+    file = box.inputs / "lab.toml"
+    readers = [f"nightly {name}" for name in ("plan", "run", "report", "prune", "unattended", "install", "ended")]
+    with damage.kept(file):
+        file.write_text(file.read_text().replace('"lab"', f'"{directory}"', 1))
+        box.accept()
+        cases = [Case(tuple(BASES[name].words(name, box)), (EXIT_USAGE,), ("lab.directory",)) for name in readers]
+        judge(cases, box, forked)
+    box.accept()
+
+
+def test_who_cannot_go_on_with_a_night_tells_of_it_and_is_not_held_up_by_it(box: Box, forked: Forked) -> None:
+    file, words = box.inputs / "lab.toml", ("nightly", "unattended", str(box.inputs / "lab.toml"), "--resume")
+    told = box.cwd / "told"
+    with bad_box.broken_off(box), damage.kept(file):
+        file.write_text(f'{file.read_text()}[alert]\ncommand = ["/usr/bin/tee", "{told}"]\n')
+        note = box.lab / bad_box.BROKEN_OFF[0]
+        with damage.kept(note):
+            note.write_bytes(damage.RUBBISH)
+            assert forked.run(*words, cwd=box.cwd, env=box.env).status == EXIT_FAILED
+            assert note.name in told.read_text()
+            assert "take it away" in told.read_text()
+        # Of what it was to go on with there is nothing: it is told once, and done with.
+        assert forked.run(*words, cwd=box.cwd, env=box.env).status == EXIT_FAILED
+        assert "did not begin" in told.read_text()
+        ended = forked.run(*words, cwd=box.cwd, env=box.env)
+        assert (ended.status, ended.stdout) == (0, ""), ended.stderr
+        assert not [name for name in bad_box.BROKEN_OFF if (box.lab / name).exists()]
+    box.written()
+    box.accept()
+
+
+def test_every_file_of_a_lab_is_damaged(box: Box) -> None:
+    with bad_box.broken_off(box):
+        published = [path for path in box.lab.rglob("*") if path.is_file() and "runs" not in path.parts]
+        unknown = {path.name for path in published if not path.name.startswith(".")} - {
+            Path(name).name for name in _OF_LAB
+        }
+    assert not unknown, f"add to _OF_LAB what reads these: {', '.join(unknown)}"
 
 
 def test_a_damaged_journal_is_told(box: Box, forked: Forked) -> None:

@@ -5,8 +5,10 @@ A mark in the site's directory says that it is one: nothing is ever written, or 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numabench.errors import ResultError
@@ -15,7 +17,6 @@ from numabench.report.site import cell, names, night, overview
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numabench.report.site.lab import CellHistory, Lab, Stay
 
@@ -37,7 +38,8 @@ def write(site: Path, lab: Lab) -> Written:
 
     Raises `ResultError` where it cannot be written, or has files that are no site's.
     """
-    site = site.resolve()
+    # Unlike Path.resolve() it takes a loop.
+    site = Path(os.path.realpath(site))
     try:
         _claim(site)
         written = 0
