@@ -1,8 +1,8 @@
-"""Which tests run together when several processes share them (`pytest -n 2`), and which are started first.
+"""Which tests run together when two processes share them (`pytest -n 2`), and which are started first.
 
-A file stays in one process, so its fixtures are made once. Files that would boot the same costly guests, or that set
-knobs of this machine, are kept together: one process runs them, one after another. What takes longest comes first, so
-that the processes end at about the same time.
+A file stays in one process, so its fixtures are made once. All that boot guests are one process's, one after another: an
+emulated guest wants both CPUs of a small machine, and two of them at once would be late for everything. What runs on
+this machine is kept together, too: it may set knobs, for which the second of two at once is refused.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     import pytest
 
-# Runs on this machine: they may set its knobs, for which the second of two at once is refused.
-_HERE = ("functional/test_run_here", "functional/test_driven_run_here", "functional/test_observe_here")
-_TOGETHER = {
-    "on this machine": (*_HERE, "functional/test_sweep_here", "unit/test_doctor_live", "unit/test_knobs"),
-    # Three kernels' guests, two of which take half a minute to boot.
-    "in guests of three kernels": ("lab/test_every_driver", "lab/test_observe_in_guest", "lab/test_traps"),
+_GUESTS, _HERE = "in guests", "on this machine"
+_RUN_HERE = ("functional/test_run_here", "functional/test_driven_run_here", "functional/test_observe_here")
+_SCOPES = {
+    f"tests/{file}.py": _HERE
+    for file in (*_RUN_HERE, "functional/test_sweep_here", "unit/test_doctor_live", "unit/test_knobs")
 }
-_SCOPES = {f"tests/{file}.py": scope for scope, files in _TOGETHER.items() for file in files}
+# It waits for daemons of this machine, and boots nothing.
+_NO_GUESTS = "tests/lab/test_slurm.py"
 # The longest first; of the other files those with guests come before those without.
-_LONGEST = ("in guests of three kernels", "tests/lab/test_run_in_guest.py", "on this machine")
+_LONGEST = (_GUESTS, _HERE, _NO_GUESTS)
 
 
 def scope_of(test: str) -> str:
     """What runs in one process with the test of that id: its file, or several."""
     file = test.partition("::")[0]
+    if file.startswith("tests/lab/") and file != _NO_GUESTS:
+        return _GUESTS
     return _SCOPES.get(file, file)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from numabench.fields import Fields, parse
 from numabench.store.trials import read_bytes
-from numabench.store.writing import fsync_directory, refuse
+from numabench.store.writing import fsync_directory, refuse, write_durably
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,11 @@ JOURNAL_FILE = "journal.jsonl"
 
 
 class Journal:
-    """A journal that one process at a time writes; what a crash tore off its end is taken away when it is opened."""
+    """A journal that one process at a time writes.
+
+    What a crash tore off its end is taken away when it is opened. Damage before that, which is none of ours, costs the
+    lines that it is in: the file is kept as `*.damaged`, and goes on with the others.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open it, making it where it is not there. Raises `ResultError`."""
@@ -26,9 +30,12 @@ class Journal:
         try:
             is_new = not path.exists()
             with path.open("ab") as file:
-                whole = _whole(path.read_bytes())
-                if file.tell() != whole:
-                    os.ftruncate(file.fileno(), whole)
+                data = path.read_bytes()
+                whole, end = _whole(data)
+                if sum(map(len, whole)) < end:
+                    _set_aside(path, data, whole)
+                elif len(data) > end:
+                    os.ftruncate(file.fileno(), end)
                     os.fsync(file.fileno())
             if is_new:
                 fsync_directory(path.parent)
@@ -58,26 +65,36 @@ def _write_whole(descriptor: int, line: bytes) -> None:
         raise
 
 
-def _whole(data: bytes) -> int:
-    """How many bytes of a journal's text are whole lines that hold what was written."""
-    at = 0
+def _whole(data: bytes) -> tuple[list[bytes], int]:
+    """The lines of a journal's text that hold what was written, and where the last of them ends."""
+    lines, end, at = [], 0, 0
     for line in data.splitlines(keepends=True):
-        crc, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or crc != f"{zlib.crc32(text):08x}".encode():
-            break
         at += len(line)
-    return at
+        crc, _, text = line.rstrip(b"\n").partition(b" ")
+        if line.endswith(b"\n") and crc == f"{zlib.crc32(text):08x}".encode():
+            lines.append(line)
+            end = at
+    return lines, end
+
+
+def _set_aside(path: Path, data: bytes, whole: list[bytes]) -> None:
+    """Keep a damaged journal beside one of its whole lines. Raises `OSError`."""
+    write_durably(path.with_name(f"{path.name}.damaged"), data)
+    partial = path.with_name(f".tmp-{path.name}")
+    write_durably(partial, b"".join(whole))
+    partial.replace(path)
+    fsync_directory(path.parent)
 
 
 def read(path: Path) -> tuple[Fields, ...]:
-    """The events of a journal, up to the first that is not whole; none where there is no journal.
+    """The events of a journal, those that are whole; none where there is no journal.
 
     Raises `ResultError` where it cannot be read, or where its lines are whole and not what was written.
     """
     if not os.path.lexists(path):
         return ()
-    data = read_bytes(path)
-    return tuple(parse(path, line.partition(b" ")[2]) for line in data[: _whole(data)].splitlines())
+    whole, _ = _whole(read_bytes(path))
+    return tuple(parse(path, line.partition(b" ")[2]) for line in whole)
 
 
 def events(path: Path, kind: str) -> tuple[Fields, ...]:

@@ -119,7 +119,9 @@ class Ledger:
             outcome = cell_outcome(self.night.path, block, cell)
             if outcome is not None and (outcome.state == OK or outcome.is_final):
                 self.end_cell(block, cell, outcome)
-        self._quarantine(block)
+        # What a machine runs by itself is no boot of ours: tomorrow's night finds it as it is then.
+        if how in {WRONG_KERNEL, NO_BOOT} and self.night.machines[block.machine].can_boot:
+            self._quarantine(block)
 
     def _quarantine(self, block: Block) -> None:
         bad = [
@@ -145,9 +147,11 @@ class Ledger:
         publish.close(self.night.path, block.id)
 
     def end_rest(self, block: Block, state: str, reason: str) -> None:
-        """End all of a block's cells that have not ended."""
+        """End all of a block's cells that have not ended: as they did where that was not noted yet."""
         for cell in self.open_cells(block):
-            self.end_cell(block, cell, Outcome(state, reason))
+            outcome = cell_outcome(self.night.path, block, cell)
+            is_settled = outcome is not None and (outcome.state == OK or outcome.is_final)
+            self.end_cell(block, cell, outcome if outcome is not None and is_settled else Outcome(state, reason))
 
     def obstacle(self, block: Block) -> str:
         """Why a block must not be tried, but for the time that is left; empty where it may."""
@@ -188,12 +192,19 @@ def cell_states(night: Night, lab: Path) -> dict[str, tuple[str, str]]:
     for cell in night.cells:
         blocks = [block for block in night.blocks if cell in block.cells]
         not_reached = Outcome(LOST, "the night ended before it")
-        outcomes = [ledger.outcome(block, cell) or not_reached for block in blocks]
+        outcomes = [_known(ledger, block, cell) or not_reached for block in blocks]
         worst = min(outcomes, key=lambda outcome: order.index(outcome.state), default=not_reached)
         count = sum(outcome.state == worst.state for outcome in outcomes)
         part = f" (in {count} of {len(outcomes)} boots)" if worst.state != OK and len(outcomes) > 1 else ""
         found[cell] = worst.state, f"{worst.reason}{part}"
     return found
+
+
+def _known(ledger: Ledger, block: Block, cell: str) -> Outcome | None:
+    """How a cell ended, as the journal says; what is published ended well whatever became of the journal."""
+    noted = ledger.outcome(block, cell)
+    found = cell_outcome(ledger.night.path, block, cell) if noted is None else None
+    return found if found is not None and found.state == OK else noted
 
 
 def _now() -> str:

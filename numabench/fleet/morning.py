@@ -67,8 +67,10 @@ def gather(night: Night, verdict: NightVerdict, index: Index, compare: Compare, 
 
 def how_it_ended(night: Night) -> str:
     """How a night ended, empty where it has not. Raises `ResultError` where its journal is damaged."""
-    ends = journal.events(night.path / journal.JOURNAL_FILE, "night-ended")
-    return ends[-1].text("how") if ends else ""
+    kinds = {"night-begun", "night-ended"}
+    told = [event for event in journal.read(night.path / journal.JOURNAL_FILE) if event.text("event") in kinds]
+    # One that was gone on with since has not.
+    return told[-1].text("how") if told and told[-1].text("event") == "night-ended" else ""
 
 
 def _cell(night: Night, name: str, outcome: tuple[str, str]) -> TonightsCell:

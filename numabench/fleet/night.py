@@ -62,9 +62,10 @@ def alone(lab: Path, lock_file: str = LOCK_FILE) -> Iterator[None]:
             raise Unfit(
                 f"another night of {lab} is running (process {owner})", "wait for it to end, or end it"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        # Who has it is a word to the next one. On a full disk there is no room for it, and what makes room is run here.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

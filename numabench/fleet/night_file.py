@@ -29,7 +29,7 @@ KIND = "numabench-night"
 NIGHT_FILE = "night.json"
 NIGHTS = "nights"
 ATTEMPTS, CELLS, CLAIMS = "attempts", "cells", "claims"
-_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?")
+_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.([2-9]|[1-9]\d+))?", re.ASCII)
 # Freed when the disk is full, for the words that end the night.
 RESERVE_FILE, _RESERVE_BYTES = ".reserve", 256 * 1024
 
@@ -99,17 +99,26 @@ def names(lab: Path) -> tuple[str, ...]:
 
 def new_name(lab: Path, date: str) -> str:
     """The name for a night that begins on a date: the date itself, or with `.2` behind it."""
-    taken, number = set(names(lab)), 1
-    while (name := date if number == 1 else f"{date}.{number}") in taken:
+    number = 1
+    while path_of(lab, name := date if number == 1 else f"{date}.{number}").exists():
         number += 1
     return name
 
 
 def path_of(lab: Path, name: str) -> Path:
     """A night's directory. Raises `UsageError` for a name that is not a night's."""
-    if not _NAME.fullmatch(name):
+    match = _NAME.fullmatch(name)
+    if match is None or not _is_date(match[1]):
         raise UsageError(f"{name!a} is not a night's name", "write it as 2026-11-25, or 2026-11-25.2")
     return lab / NIGHTS / name
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_new(lab: Path, name: str) -> None:

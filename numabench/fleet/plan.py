@@ -74,6 +74,11 @@ class MachinePlan:
     partition: str = ""
 
     @property
+    def can_boot(self) -> bool:
+        """Whether a block may have it boot another kernel."""
+        return self.kind != HERE or bool(self.reboot)
+
+    @property
     def boots_anew(self) -> bool:
         """Whether each block begins with a boot of its own.
 

@@ -89,7 +89,8 @@ def _deadline(clock: str, began: datetime.datetime) -> str:
     if not clock:
         return ""
     hour, minute = (int(part) for part in clock.split(":"))
-    local = began.astimezone()
+    # Without an offset: that of the deadline may be another (summer time).
+    local = began.astimezone().replace(tzinfo=None)
     then = local.replace(hour=hour, minute=minute, second=0)
     if then <= local:
         then += datetime.timedelta(days=1)

@@ -39,16 +39,21 @@ STOP_S = 90.0
 
 @dataclass(frozen=True)
 class Steps:
-    """What the steps of a night exited with; None for one that did not come."""
+    """What the steps of a night exited with; None for one that did not come.
+
+    `is_judged` says that the report could be made.
+    """
 
     run: int
     report: int | None = None
     prune: int | None = None
+    is_judged: bool = True
 
     @property
     def states(self) -> list[str]:
         """What there is to tell."""
-        others = (self.report not in {None, 0, EXIT_FAILED, EXIT_REGRESSION}, bool(self.prune))
+        judged = {None, 0, EXIT_FAILED, EXIT_REGRESSION}
+        others = (self.report not in judged, not self.is_judged, bool(self.prune))
         found = [alert.FAILED] if self.run or any(others) else []
         return [*found, alert.REGRESSION] if self.report == EXIT_REGRESSION else found
 
@@ -82,7 +87,18 @@ def run(plan: LabPlan, say: Callable[[str], None], *, only_resume: bool = False)
 
 def _run(plan: LabPlan, lab: Path, say: Callable[[str], None], *, only_resume: bool) -> int:
     status = 0
-    broken_off = unfinished(lab)
+    try:
+        broken_off = unfinished(lab)
+    except ResultError as error:
+        if only_resume:
+            raise
+        # Tonight's night has to begin all the same.
+        say(f"what night was broken off cannot be read: {error}")
+        _tell(plan, "", Steps(EXIT_FAILED), f"# {plan.name}: a night was broken off\n\n{error}\n", say)
+        for file in (lab / FILE, lab / reboot.FILE):
+            if file.exists():
+                file.rename(file.with_name(f"{file.name}.damaged"))
+        broken_off = ""
     if broken_off:
         say(f"night {broken_off} was broken off: it is gone on with")
         status = _night(plan, lab, broken_off, say)
@@ -138,8 +154,9 @@ def _night(plan: LabPlan, lab: Path, name: str, say: Callable[[str], None], *, i
     with tempfile.TemporaryDirectory(prefix="numabench-") as directory:
         told = Path(directory) / "night.md"
         reported = _step(plan, "report", "--night", name, "--markdown", str(told))
-        text = told.read_text(encoding="utf-8") if told.is_file() else _plain(plan, name, reported)
-    return end(plan, name, Steps(status, reported, _step(plan, "prune")), text, say)
+        is_judged = told.is_file()
+        text = told.read_text(encoding="utf-8") if is_judged else _plain(plan, name, reported)
+    return end(plan, name, Steps(status, reported, _step(plan, "prune"), is_judged), text, say)
 
 
 def _run_it(plan: LabPlan, path: Path, say: Callable[[str], None]) -> int:

@@ -66,7 +66,8 @@ def test_three_generations_keep_every_byte_while_the_pages_that_they_share_move(
         assert mover["confirmed"] > PAGES
     for lines, migrated in by_mover:
         # The process whose pages are moved copies none of them: all that moves is what was asked for.
-        assert of(lines, "mover")[0]["confirmed"] == migrated
+        # The kernel counts the whole guest's, which may compact a page meanwhile.
+        assert 0 <= migrated - of(lines, "mover")[0]["confirmed"] <= PAGES // 100
 
 
 def test_pages_of_several_processes_are_refused_by_name_without_move_all(guest_2n: Guest) -> None:
