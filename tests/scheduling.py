@@ -1,8 +1,8 @@
 """Which tests run together when two processes share them (`pytest -n 2`), and which are started first.
 
-A file stays in one process, so its fixtures are made once. All that boot guests are one process's, one after another: an
-emulated guest wants both CPUs of a small machine, and two of them at once would be late for everything. What runs on
-this machine is kept together, too: it may set knobs, for which the second of two at once is refused.
+A file stays in one process, so its fixtures are made once. All that boot guests are one process's, one after another:
+an emulated guest wants both CPUs of a small machine, and two of them at once would be late for everything. What runs
+on this machine is kept together, too: it may set knobs, for which the second of two at once is refused.
 """
 
 from __future__ import annotations
