@@ -52,6 +52,7 @@ def index(
     else:
         print(
             f"{counts.runs} runs of {counts.boots} boots in {counts.nights} nights added to {lab / of_lab.INDEX_FILE}"
+            + (f", {counts.removed} boots removed: they are gone, or others" if counts.removed else "")
         )
         if parquet is not None:
             print(f"{written} nights written to {parquet}")

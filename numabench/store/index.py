@@ -1,7 +1,8 @@
 """A lab's index: every figure of every night in SQLite, derived from the published directories, made anew at will.
 
-A published directory never changes, so a boot that is in the index is never read again. Each night is one transaction:
-who is killed leaves the index as it was before that night or after it.
+A published directory never changes, so a boot that is in the index is not read again, unless its cell.json is another
+than it was: a night may have been taken away, and measured once more. Each night is one transaction: who is killed
+leaves the index as it was before that night or after it.
 """
 
 from __future__ import annotations
@@ -52,11 +53,15 @@ _BOOT = re.compile(r"boot-(\d+)")
 
 @dataclass(frozen=True)
 class Counts:
-    """What an update added; `unreadable` are the boots that could not be read, with the reason: it tries them again."""
+    """What an update added; `unreadable` are the boots that could not be read, with the reason: it tries them again.
+
+    `removed` are the boots that were in the index, and are gone or have become others since.
+    """
 
     nights: int = 0
     boots: int = 0
     runs: int = 0
+    removed: int = 0
     unreadable: tuple[str, ...] = ()
 
 
@@ -167,47 +172,69 @@ def _add(
 ) -> Counts:
     nights = boots = runs = 0
     unreadable: list[str] = []
+    removed = _drop_nights(connection, lab)
     for name in names:
         known = _known(connection, name)
-        new = [row for row in _published(lab / NIGHTS / name) if row[:2] not in known]
-        if not new and _has_night(connection, name):
+        there = {(boot.cell, boot.boot): boot for boot in _published(lab / NIGHTS / name)}
+        gone = {key: stamp for key, stamp in known.items() if key not in there or there[key].stamp != stamp}
+        new = [boot for key, boot in there.items() if known.get(key) != boot.stamp]
+        if not new and not gone and _has_night(connection, name):
             continue
         try:
-            began_utc, cells = _night(lab / NIGHTS / name)
+            night = _night(lab / NIGHTS / name)
+            rows = list(_read(lab, new, {cell.name for cell in night[1]}, metrics_of, unreadable))
         except ResultError as error:
             unreadable.append(error.message)
-            continue
-        rows = list(_read(lab, new, {cell.name for cell in cells}, metrics_of, unreadable))
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+            night, rows = None, []
+        with _transaction(connection) as writer:
+            removed += writer.drop(name, gone)
+            if night is None:
+                continue
             # Somebody else may have added them meanwhile.
             known = _known(connection, name)
             rows = [row for row in rows if (row.cell, row.boot) not in known]
-            writer = tables.NightWriter(connection)
-            runs += writer.boots(writer.night(name, began_utc, cells), rows)
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
+            runs += writer.boots(writer.night(name, *night), rows)
         nights += bool(rows)
         boots += len(rows)
-    return Counts(nights, boots, runs, tuple(unreadable))
+    return Counts(nights, boots, runs, removed, tuple(unreadable))
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[tables.NightWriter]:
+    """All that is done in the block, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield tables.NightWriter(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _drop_nights(connection: sqlite3.Connection, lab: Path) -> int:
+    """Take the nights that are no more there out of the index; how many boots these had."""
+    removed = 0
+    for (name,) in connection.execute("SELECT name FROM nights").fetchall():
+        if not (lab / NIGHTS / name / NIGHT_FILE).is_file():
+            with _transaction(connection) as writer:
+                removed += writer.drop(name, _known(connection, name))
+                writer.drop_night(name)
+    return removed
 
 
 def _has_night(connection: sqlite3.Connection, night: str) -> bool:
     return connection.execute("SELECT 1 FROM nights WHERE name = ?", (night,)).fetchone() is not None
 
 
-def _known(connection: sqlite3.Connection, night: str) -> set[tuple[str, int]]:
-    """The boots of a night that are in the index."""
-    return set(
-        connection.execute(
-            "SELECT cells.name, boot FROM boots JOIN nights ON nights.id = night JOIN cells ON cells.id = cell"
-            " WHERE nights.name = ?",
-            (night,),
-        )
+def _known(connection: sqlite3.Connection, night: str) -> dict[tuple[str, int], str]:
+    """The boots of a night that are in the index, with their stamps."""
+    rows = connection.execute(
+        "SELECT cells.name, boot, stamp FROM boots JOIN nights ON nights.id = night JOIN cells ON cells.id = cell"
+        " WHERE nights.name = ?",
+        (night,),
     )
+    return {(cell, boot): stamp for cell, boot, stamp in rows}
 
 
 def _night(path: Path) -> tuple[str, list[CellRow]]:
@@ -218,29 +245,48 @@ def _night(path: Path) -> tuple[str, list[CellRow]]:
     return fields.text("began_utc", ""), [tables.cell_row(name, cells.object(name)) for name in cells.fields]
 
 
-def _published(night: Path) -> Iterator[tuple[str, int, Path]]:
+@dataclass(frozen=True)
+class _Published:
+    """A published boot; `stamp` tells its cell.json from any other, and is empty where it has none."""
+
+    cell: str
+    boot: int
+    path: Path
+    stamp: str
+
+
+def _published(night: Path) -> Iterator[_Published]:
     for cell in tables.scanned(night / "cells"):
         for path in tables.scanned(cell):
             match = _BOOT.fullmatch(path.name)
             if match:
-                yield cell.name, int(match[1]), path
+                yield _Published(cell.name, int(match[1]), path, _stamp(path / CELL_FILE))
+
+
+def _stamp(file: Path) -> str:
+    try:
+        stat = file.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_mtime_ns} {stat.st_size}"
 
 
 def _read(
     lab: Path,
-    boots: list[tuple[str, int, Path]],
+    boots: list[_Published],
     cells: Collection[str],
     metrics_of: Callable[[Path], Measured],
     unreadable: list[str],
 ) -> Iterator[BootRow]:
-    for cell, boot, path in boots:
-        if cell not in cells:
+    for boot in boots:
+        path = boot.path
+        if boot.cell not in cells:
             unreadable.append(f"{path}: its night has no such cell")
             continue
         try:
             record = parse(path / CELL_FILE, read_bytes(path / CELL_FILE))
             runs = tuple((str(run.relative_to(lab)), kept) for run, kept in boot_values.of_boot(path, metrics_of))
-            yield BootRow(cell, boot, record.count("attempt", 0), runs)
+            yield BootRow(boot.cell, boot.boot, record.count("attempt", 0), runs, boot.stamp)
         except ResultError as error:
             unreadable.append(error.message)
 
@@ -287,8 +333,11 @@ class Index:
         return tuple(sorted((name for (name,) in self._rows("SELECT name FROM nights")), key=_order))
 
     def cells(self) -> tuple[CellRow, ...]:
-        """All cells of all nights, by name."""
-        rows = self._rows("SELECT name, experiment, machine, kernel, words, twin_of FROM cells ORDER BY name")
+        """All cells that were measured in some night, by name."""
+        rows = self._rows(
+            "SELECT name, experiment, machine, kernel, words, twin_of FROM cells"
+            " WHERE EXISTS (SELECT 1 FROM figures WHERE figures.cell = cells.id) ORDER BY name"
+        )
         return tuple(
             CellRow(name, experiment, machine, kernel, tuple(json.loads(words)), twin_of)
             for name, experiment, machine, kernel, words, twin_of in rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import sqlite3
 from array import array
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from typing import TYPE_CHECKING
 from numabench.errors import ResultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numabench.fields import Fields
 
 INDEX_FILE = "index.sqlite"
-# Another version's index is not read but made anew. 1: the first.
-VERSION = 1
+# Another version's index is not read but made anew. 2: boots have stamps.
+VERSION = 2
 _TABLES = """
 CREATE TABLE nights (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, began_utc TEXT NOT NULL);
 CREATE TABLE cells (
@@ -35,7 +36,7 @@ CREATE TABLE metrics (
     is_time INTEGER NOT NULL, step REAL NOT NULL, relative_step REAL NOT NULL, total TEXT NOT NULL);
 CREATE TABLE boots (
     id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES nights, cell INTEGER NOT NULL REFERENCES cells,
-    boot INTEGER NOT NULL, attempt INTEGER NOT NULL, UNIQUE (night, cell, boot));
+    boot INTEGER NOT NULL, attempt INTEGER NOT NULL, stamp TEXT NOT NULL, UNIQUE (night, cell, boot));
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boots, name TEXT NOT NULL, path TEXT NOT NULL,
     created_utc TEXT NOT NULL, boot_id TEXT NOT NULL, release TEXT NOT NULL, workload TEXT NOT NULL);
@@ -99,12 +100,16 @@ class CellRow:
 
 @dataclass(frozen=True)
 class BootRow:
-    """A published boot of a cell, and its runs with where they are below the lab."""
+    """A published boot of a cell, and its runs with where they are below the lab.
+
+    `stamp` tells what was published from what may be in its place one day.
+    """
 
     cell: str
     boot: int
     attempt: int
     runs: tuple[tuple[str, Measured], ...]
+    stamp: str = ""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -173,7 +178,11 @@ class NightWriter:
 
     def night(self, name: str, began_utc: str, cells: Iterable[CellRow]) -> int:
         """The night's number, made where it is new."""
-        self._connection.execute("INSERT OR IGNORE INTO nights (name, began_utc) VALUES (?, ?)", (name, began_utc))
+        self._connection.execute(
+            "INSERT INTO nights (name, began_utc) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET began_utc = excluded.began_utc",
+            (name, began_utc),
+        )
         for cell in cells:
             if cell.name not in self._cells:
                 row = (cell.name, cell.experiment, cell.machine, cell.kernel, json.dumps(cell.words), cell.twin_of)
@@ -191,8 +200,8 @@ class NightWriter:
         for row in rows:
             cell = self._cells[row.cell]
             boot = self._insert(
-                "INSERT INTO boots (night, cell, boot, attempt) VALUES (?, ?, ?, ?)",
-                (night, cell, row.boot, row.attempt),
+                "INSERT INTO boots (night, cell, boot, attempt, stamp) VALUES (?, ?, ?, ?, ?)",
+                (night, cell, row.boot, row.attempt, row.stamp),
             )
             for path, run in row.runs:
                 number = self._next_run
@@ -205,6 +214,36 @@ class NightWriter:
         figures.sort(key=lambda figure: figure[:2])
         self._connection.executemany("INSERT INTO figures VALUES (?, ?, ?, ?)", figures)
         return len(runs)
+
+    def drop(self, night: str, boots: Mapping[tuple[str, int], str]) -> int:
+        """Remove a night's boots, by cell and number, with all that they have; how many these were.
+
+        One that has another stamp by now is somebody else's, and stays.
+        """
+        dropped = 0
+        for (cell, boot), stamp in boots.items():
+            found = self._connection.execute(
+                "SELECT boots.id, boots.cell FROM boots JOIN nights ON nights.id = night"
+                " JOIN cells ON cells.id = boots.cell"
+                " WHERE nights.name = ? AND cells.name = ? AND boot = ? AND stamp = ?",
+                (night, cell, boot, stamp),
+            ).fetchone()
+            if found is not None:
+                self._drop(*found)
+                dropped += 1
+        return dropped
+
+    def _drop(self, boot: int, cell: int) -> None:
+        runs = self._connection.execute("SELECT id FROM runs WHERE boot = ?", (boot,)).fetchall()
+        self._connection.executemany("DELETE FROM figures WHERE cell = ? AND run = ?", [(cell, run) for (run,) in runs])
+        self._connection.execute("DELETE FROM runs WHERE boot = ?", (boot,))
+        self._connection.execute("DELETE FROM boots WHERE id = ?", (boot,))
+
+    def drop_night(self, name: str) -> None:
+        """Remove a night that has no boots."""
+        self._connection.execute(
+            "DELETE FROM nights WHERE name = ? AND NOT EXISTS (SELECT 1 FROM boots WHERE night = nights.id)", (name,)
+        )
 
     def _layout(self, run: Measured) -> int:
         text = json.dumps([(self._metric(metric), len(values)) for metric, values in run.figures])
@@ -255,11 +294,12 @@ class Layout:
 def scanned(directory: Path) -> Iterator[Path]:
     """The directories in a directory by name, but for what is not whole; none where there is no directory."""
     try:
-        names = sorted(entry.name for entry in directory.iterdir() if not entry.name.startswith("."))
+        with os.scandir(directory) as entries:
+            # What kind it is, a directory's listing says: nothing else is asked of the disk.
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except FileNotFoundError:
         return
     except OSError as error:
         raise ResultError(f"cannot list {directory}: {error.strerror}", "see who may read it") from error
     for name in names:
-        if (directory / name).is_dir():
-            yield directory / name
+        yield directory / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import statistics
@@ -74,6 +75,48 @@ def test_only_what_is_new_is_read(lab: Path) -> None:
     added = everything(lab)
     assert index.update(lab, measured, anew=True).boots == 7
     assert everything(lab) == added
+
+
+def test_what_is_gone_or_was_measured_again_is_no_more_in_the_index(lab: Path) -> None:
+    first, second, third = dates(3)
+    index.update(lab, measured)
+    read: list[Path] = []
+
+    def seen(path: Path) -> Measured:
+        read.append(path)
+        return measured(path)
+
+    shutil.rmtree(lab / "nights" / first)
+    publish(write_night(lab, first), 15.0)
+    (lab / "nights" / second).rename(lab / "nights" / "2026-12-01")
+    shutil.rmtree(lab / "nights" / third / "cells" / CELL / "boot-01")
+    assert index.update(lab, seen) == index.Counts(nights=2, boots=2, runs=2, removed=5)
+    assert len(read) == 2
+    with index.open_index(lab) as opened:
+        assert opened.series(CELL, FIGURE) == (
+            (first, (pytest.approx(1.5),)),
+            (third, (pytest.approx(2.1),)),
+            ("2026-12-01", (pytest.approx(1.05),)),
+        )
+    left = everything(lab)
+    assert index.update(lab, seen) == index.Counts()
+    index.update(lab, measured, anew=True)
+    assert everything(lab) == left
+    # The last of a cell goes with it.
+    shutil.rmtree(lab / "nights")
+    (lab / "nights").mkdir()
+    assert index.update(lab, measured) == index.Counts(removed=3)
+    assert everything(lab) == [(), ()]
+
+
+def test_a_boot_that_is_another_and_cannot_be_read_leaves_the_index(lab: Path) -> None:
+    index.update(lab, measured)
+    file = lab / "nights" / dates(3)[1] / "cells" / CELL / "boot-01" / "cell.json"
+    file.write_text("{")
+    counts = index.update(lab, measured)
+    assert (counts.boots, counts.removed, len(counts.unreadable)) == (0, 1, 1)
+    with index.open_index(lab) as opened:
+        assert dates(3)[1] not in dict(opened.series(CELL, FIGURE))
 
 
 def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(lab: Path) -> None:
@@ -178,7 +221,14 @@ def test_a_run_that_cannot_be_read_is_told_and_tried_again(lab: Path) -> None:
     file.write_text(whole)
     told = process.run(command)
     assert (told.exit_status, told.stderr) == (0, "")
-    assert json.loads(told.stdout) == {"nights": 1, "boots": 1, "runs": 1, "unreadable": [], "parquet_files": 0}
+    assert json.loads(told.stdout) == {
+        "nights": 1,
+        "boots": 1,
+        "runs": 1,
+        "removed": 0,
+        "unreadable": [],
+        "parquet_files": 0,
+    }
 
 
 def test_what_is_no_lab_or_has_no_index_is_said_to_be_so(tmp_path: Path) -> None:
