@@ -220,6 +220,22 @@ def test_a_new_level_that_is_worse_is_a_regression_until_somebody_knows_why() ->
     assert night.judge([series(values)], NIGHTS[:60], {}, [*others, long_ago]).regressions
 
 
+def test_one_reason_is_that_of_one_change() -> None:
+    values = quiet(12, 84, 0.005)
+    values[66:] *= 0.9
+    values[69:] *= 0.8
+    for meant, count in itertools.product((65, 66, 67), range(72, 77)):
+        known = Known("cell", "*", NIGHTS[meant], "the pool is smaller")
+        verdict = night.judge([series(values[:count])], NIGHTS[:count], {}, [known])
+        told = [(change.night, change.acknowledged) for change in verdict.series[0].changes]
+        assert told == [(NIGHTS[66], known.reason), (NIGHTS[69], "")]
+        assert verdict.regressions
+    # A change that is no more than near to what is meant is another one.
+    for far in (63, 69):
+        other = Known("cell", "*", NIGHTS[far], "another change")
+        assert night.judge([series(values[:69])], NIGHTS[:69], {}, [other]).regressions
+
+
 @pytest.mark.parametrize(("better", "direction"), [("higher", "better"), ("lower", "worse"), ("neither", "changed")])
 def test_which_way_is_worse_is_the_figures(better: str, direction: str) -> None:
     values = quiet(14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -31,17 +32,22 @@ class Known:
     night: str
     reason: str
 
-    def covers(self, key: SeriesKey, night: str, nights: Sequence[str]) -> bool:
-        """Whether a change is the one that is meant. As nights are added its first night may move by a few."""
-        if self.cell != key.cell or self.metric not in {key.metric, ANY_METRIC}:
-            return False
-        if self.night == night:
-            return True
-        return (
-            self.night in nights
-            and night in nights
-            and abs(nights.index(self.night) - nights.index(night)) <= levels.SHORTEST
-        )
+    def meant(self, key: SeriesKey, changes: Sequence[Change], measured: Sequence[str], nights: Sequence[str]) -> int:
+        """The place of the change of a series that is meant, or -1: it is one, that of the night or the nearest.
+
+        As nights are added its first night may move, by fewer nights in which the series was `measured` than make a
+        level. `nights` are all that there are. What is as near on either side is the first that is worse.
+        """
+        if self.cell != key.cell or self.metric not in {key.metric, ANY_METRIC} or self.night not in nights:
+            return -1
+        order = {name: place for place, name in enumerate(nights)}
+        own = bisect.bisect_left(measured, order[self.night], key=order.__getitem__)
+        near = [
+            (abs(measured.index(change.night) - own), change.direction != "worse", place)
+            for place, change in enumerate(changes)
+        ]
+        away, _, place = min(near, default=(levels.SHORTEST, False, -1))
+        return place if away < levels.SHORTEST else -1
 
 
 def unknown(_night: str, _cell: str) -> KernelId | None:
@@ -104,17 +110,19 @@ def _judged(one: Cut, q: float | None, recent: frozenset[str]) -> SeriesVerdict:
 
 def _explained(one: SeriesVerdict, known: Sequence[Known], nights: Sequence[str], kernel_of: KernelOf) -> SeriesVerdict:
     """With what is known of its changes: the kernel's, and reasons that people gave."""
-
-    def reason(change: Change) -> str:
-        return next((each.reason for each in known if each.covers(one.key, change.night, nights)), "")
-
     measured = [point.night for point in one.points]
+    reasons: dict[int, str] = {}
+    for each in known:
+        reasons.setdefault(each.meant(one.key, one.changes, measured, nights), each.reason)
 
     def kernel(change: Change) -> str:
         before, after = measured[measured.index(change.night) - 1], change.night
         return _another(kernel_of(before, one.key.cell), kernel_of(after, one.key.cell))
 
-    changes = tuple(replace(change, acknowledged=reason(change), kernel=kernel(change)) for change in one.changes)
+    changes = tuple(
+        replace(change, acknowledged=reasons.get(place, ""), kernel=kernel(change))
+        for place, change in enumerate(one.changes)
+    )
     return replace(one, changes=changes)
 
 
