@@ -245,6 +245,24 @@ def test_which_way_is_worse_is_the_figures(better: str, direction: str) -> None:
     assert bool(verdict.regressions) == (direction == "worse")
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+def test_a_series_that_is_not_measured_every_night_alarms_for_seven_of_its_own(every: int) -> None:
+    values = quiet(13, 40, 0.005)
+    values[30:] *= 0.8
+    nights = tuple(f"2026-{1 + day // 28:02}-{1 + day % 28:02}" for day in range(40 * every + 8))
+    alarms = {}
+    for count in (30, 32, 34, 36, 37, 38, 40):
+        points = tuple(
+            replace(point, night=name)
+            for point, name in zip(series(values[:count]).points, nights[::every], strict=False)
+        )
+        own = replace(series(values), points=points)
+        alarms[count] = bool(night.judge([own], nights[: (count - 1) * every + 1], {}).regressions)
+        # What has not been measured for a week does not alarm.
+        assert not night.judge([own], nights[: (count - 1) * every + 8], {}).regressions
+    assert alarms == {30: False, 32: False, 34: True, 36: True, 37: True, 38: False, 40: False}
+
+
 def test_a_change_of_a_week_ago_is_kept_and_does_not_alarm() -> None:
     values = quiet(15, 70)
     values[50:] /= 1.08

@@ -65,17 +65,18 @@ def judge(
     """The verdict of the last of `nights`, which are all that there were up to it, oldest first.
 
     `cells` says what became of each cell in it, `kernel_of` which kernel a cell ran in a night. A change that began
-    within the last nights is kept where its rate of false discoveries among all series is not above `FDR` (Benjamini
-    and Hochberg, JRSS B 57, 1995); an older one has been confirmed by itself. Series with few nights are judged, and
-    counted, by themselves (`young`).
+    within the last nights of its series, which was measured lately, is kept where its rate of false discoveries among
+    all such series is not above `FDR` (Benjamini and Hochberg, JRSS B 57, 1995); an older one has been confirmed by
+    itself. Series with few nights are judged, and counted, by themselves (`young`).
     """
-    recent = frozenset(nights[-levels.NEW_NIGHTS :])
     some = [one for one in all_series if one.points]
     few = young.find(some, nights, kernel_of)
     cuts = [series.cut(one, few.get(one.key)) for one in some]
+    lately = frozenset(nights[-levels.NEW_NIGHTS :])
+    recent = [_recent(one.series, lately) for one in cuts]
     judged = tuple(
-        _explained(_judged(one, q, recent), known, nights, kernel_of)
-        for one, q in zip(cuts, _rates(cuts, recent), strict=True)
+        _explained(_judged(one, q, own), known, nights, kernel_of)
+        for one, q, own in zip(cuts, _rates(cuts, recent), recent, strict=True)
     )
     return NightVerdict(
         night=nights[-1],
@@ -90,11 +91,21 @@ def is_regression(change: Change) -> bool:
     return change.is_new and change.direction == "worse" and not change.acknowledged
 
 
-def _rates(cuts: Sequence[Cut], recent: frozenset[str]) -> list[float | None]:
+def _recent(one: Series, lately: frozenset[str]) -> frozenset[str]:
+    """The nights in which what began in a series is new: its own last ones, for it may not be measured every night.
+
+    There are none where it was not measured lately: then nothing of it is news.
+    """
+    if one.points[-1].night not in lately:
+        return frozenset()
+    return frozenset(point.night for point in one.points[-levels.NEW_NIGHTS :])
+
+
+def _rates(cuts: Sequence[Cut], recent: Sequence[frozenset[str]]) -> list[float | None]:
     """Each series' q among those that could show something new tonight."""
     from scipy.stats import false_discovery_control
 
-    tested = [place for place, one in enumerate(cuts) if one.p is not None and one.series.points[-1].night in recent]
+    tested = [place for place, one in enumerate(cuts) if one.p is not None and recent[place]]
     rates: list[float | None] = [None] * len(cuts)
     if tested:
         for place, q in zip(tested, false_discovery_control([cuts[place].p for place in tested]), strict=True):
