@@ -72,16 +72,17 @@ def run(plan: LabPlan, say: Callable[[str], None], *, only_resume: bool = False)
     The exit status of the last of them (docs/nightly.md). Ctrl-C and SIGTERM end the step that runs; the night can be
     gone on with. Raises `Unfit` where another one of this lab is running, which is told, too.
     """
-    plan.directory.mkdir(parents=True, exist_ok=True)
-    lab = plan.directory.resolve()
     try:
+        plan.directory.mkdir(parents=True, exist_ok=True)
+        lab = plan.directory.resolve()
         with alone(lab, LOCK_FILE):
             return _run(plan, lab, say, only_resume=only_resume)
-    except NumabenchError as error:
+    except (NumabenchError, OSError) as error:
         # Who only goes on with a night is not to tell of one that somebody else runs.
         if not (only_resume and isinstance(error, Unfit)):
             what = "did not begin" if isinstance(error, Unfit) else "was broken off"
-            _tell(plan, "", Steps(error.exit_code), f"# {plan.name}: tonight's night {what}\n\n{error}\n", say)
+            status = error.exit_code if isinstance(error, NumabenchError) else EXIT_FAILED
+            _tell(plan, "", Steps(status), f"# {plan.name}: tonight's night {what}\n\n{error}\n", say)
         raise
 
 

@@ -1,4 +1,4 @@
-"""Programs of these tests in C, which call what the workloads share."""
+"""Programs of these tests in C, which call what the workloads share, and a disk that is soon full."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numabench import process
 from numabench.workload import build, catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -31,3 +31,15 @@ def program_in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], st
         return str(program)
 
     return compiled
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = process.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(small)])
+    if mounted.exit_status != 0:
+        pytest.skip("a tmpfs cannot be mounted here: " + mounted.stderr.strip())
+    yield small
+    process.run(["umount", str(small)]).check("umount")

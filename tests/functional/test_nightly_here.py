@@ -18,7 +18,6 @@ from numabench.fleet.ledger import MAX_BAD_BOOTS, cell_states
 from numabench.host.root import LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numabench.fleet.night_file import Night
@@ -214,18 +213,6 @@ def test_the_deadline_ends_what_runs_and_blocks_the_rest(tmp_path: Path) -> None
     told = states(the_night(tmp_path / "lab"))
     assert {state for state, _ in told.values()} == {"blocked"}
     assert sum("deadline came while it ran" in reason for _, reason in told.values()) == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = process.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(small)])
-    if mounted.exit_status != 0:
-        pytest.skip("a tmpfs cannot be mounted here: " + mounted.stderr.strip())
-    yield small
-    process.run(["umount", str(small)]).check("umount")
 
 
 def test_a_disk_that_fills_up_ends_the_night_with_what_it_has(small_disk: Path) -> None:

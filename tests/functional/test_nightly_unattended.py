@@ -169,3 +169,45 @@ def test_an_alert_that_does_not_come_through_is_noticed(tmp_path: Path) -> None:
         steps = unattended.Steps(status, 0, 0)
         assert unattended.end(read, "2026-11-25", steps, "# All is well\n", said.append) == wanted
         assert "no-such-program was not found" in said.pop()
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [("nights/2026-01-01/night.json", '{"schema_version": 1, "kind"'), (unattended.FILE, "{"), ("reboot.json", "[]")],
+)
+def test_a_damaged_file_of_a_night_that_was_broken_off_is_told_and_tonights_begins(
+    name: str, damaged: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, "true")
+    (tmp_path / unattended.FILE).write_text('{"night": "2026-01-01"}')
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(damaged)
+    ended = process.run(argv(file), timeout_s=120)
+    assert ended.exit_status == 0, ended.stderr
+    first, last = [line for line in (tmp_path / "told").read_text().splitlines() if line[-2:] in {" 0", " 1"}]
+    assert first.split()[-2:] == ["failed", "1"]
+    assert last == f"{night_file.names(tmp_path)[-1]} ok 0"
+    assert not last.startswith("2026-01-01")
+    assert not (tmp_path / unattended.FILE).exists()
+
+
+def test_a_full_disk_is_told(small_disk: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, "true")
+    file.write_text(file.read_text().replace("[night]", f'directory = "{small_disk}/lab"\n[night]'))
+    (small_disk / "lab").mkdir()
+    fill = process.run(["sh", "-c", f"head -c 100m /dev/zero >{small_disk}/filler"])
+    assert "No space left" in fill.stderr
+    ended = process.run(argv(file), timeout_s=120)
+    assert ended.exit_status == 1
+    assert "No space left" in (tmp_path / "told").read_text()
+    pruned = process.run([sys.executable, "-m", "numabench", "nightly", "prune", str(file)], timeout_s=60)
+    assert pruned.exit_status == 0, pruned.stderr
+
+
+def test_a_night_that_cannot_be_judged_is_told(tmp_path: Path) -> None:
+    file = write(tmp_path, "true")
+    (tmp_path / "acknowledged.toml").write_text("[[change]\n")
+    assert process.run(argv(file), timeout_s=120).exit_status == 1
+    (name,) = night_file.names(tmp_path)
+    assert told(tmp_path) == [f"{name} failed 1"]
+    assert "There is no report" in (tmp_path / "told").read_text()
