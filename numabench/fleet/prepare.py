@@ -75,7 +75,7 @@ def make_night(plan: LabPlan, name: str, chosen: Chosen, say: Callable[[str], No
         attempts=rules.attempts,
         began_utc=began.isoformat(),
         start_by_utc=start_by,
-        deadline_utc=_deadline(rules.deadline, began),
+        deadline_utc=deadline(rules.deadline, began),
         kernels=_kernels(plan, {cell.kernel for cell in chosen.cells}, say, root),
         machines=dict(plan.machines),
         blocks=chosen.blocks,
@@ -84,7 +84,7 @@ def make_night(plan: LabPlan, name: str, chosen: Chosen, say: Callable[[str], No
     )
 
 
-def _deadline(clock: str, began: datetime.datetime) -> str:
+def deadline(clock: str, began: datetime.datetime) -> str:
     """The next time that a clock on this machine's wall shows that time of day, as UTC."""
     if not clock:
         return ""

@@ -125,6 +125,9 @@ def test_a_known_change_is_not_3(lab: Path, tmp_path: Path) -> None:
     [
         (("--night", "2020-01-01"), 2, "the lab has no night '2020-01-01'"),
         (("--night", "../x"), 2, "is not a night's name"),
+        (("--night", "2026-99-99"), 2, "is not a night's name"),
+        (("--night", "2026-11-25.1"), 2, "is not a night's name"),
+        (("--night", "2026-11-25.02"), 2, "is not a night's name"),
         (("--json", "--markdown", "-"), 2, "stdout takes one answer at a time"),
         (("--site", "x", "--no-site"), 2, "exclude each other"),
         (("--no-site", "--junit", "/nowhere/x.xml"), 1, "cannot write /nowhere/x.xml"),

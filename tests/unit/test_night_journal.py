@@ -38,7 +38,7 @@ def test_a_journal_cut_at_any_byte_keeps_its_whole_lines_and_goes_on(tmp_path: P
         assert numbers(path) == [*range(kept), 9]
 
 
-def test_what_was_changed_and_all_behind_it_is_not_believed(tmp_path: Path) -> None:
+def test_what_was_changed_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     book = Journal(path)
     for n in range(3):
@@ -48,6 +48,52 @@ def test_what_was_changed_and_all_behind_it_is_not_believed(tmp_path: Path) -> N
         if text[at] != ord("\n"):
             path.write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
             assert len(numbers(path)) < 3
+
+
+def test_a_bad_line_between_whole_ones_costs_that_line_and_is_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    book = Journal(path)
+    for n in range(3):
+        book.append("event", n=n)
+    whole = path.read_bytes()
+    at = whole.index(b"\n") + 20
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    path.write_bytes(damaged)
+    assert numbers(path) == [0, 2]
+    Journal(path).append("event", n=9)
+    assert numbers(path) == [0, 2, 9]
+    assert path.with_name("journal.jsonl.damaged").read_bytes() == damaged
+    Journal(path)
+    assert numbers(path) == [0, 2, 9]
+
+
+def test_a_cell_that_is_published_ended_well_whatever_the_journal_says(tmp_path: Path) -> None:
+    made = night(tmp_path, cell("a"), cell("b"))
+    (block,) = made.blocks
+    first, second = block.cells
+    publish.published(made.path, first, block.boot).mkdir(parents=True)
+    assert cell_states(made, tmp_path)[first] == (OK, "")
+    book = Ledger(made, tmp_path)
+    book.end_rest(block, BLOCKED, "the night's budget came")
+    assert (book.outcome(block, first), book.outcome(block, second)) == (
+        Outcome(OK),
+        Outcome(BLOCKED, "the night's budget came"),
+    )
+
+
+def test_a_kernel_that_a_machine_merely_runs_is_not_quarantined(tmp_path: Path) -> None:
+    for reboot, is_quarantined in (((), False), (("grub",), True)):
+        lab = tmp_path / ("boots" if reboot else "runs")
+        made = night(lab, cell("a"), attempts=3, reboot=reboot)
+        book = Ledger(made, lab)
+        for _ in range(3):
+            book.end(made.blocks[0], book.begin(made.blocks[0]), WRONG_KERNEL, ("it is another",))
+        assert bool(quarantine.read(lab)) == is_quarantined
+        # Released by hand, it does not come back by a try that went well.
+        if reboot:
+            quarantine.release(lab, "box", "now")
+            book.end(made.blocks[0], book.begin(made.blocks[0]), DONE)
+            assert not quarantine.read(lab)
 
 
 def test_an_event_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,3 +193,22 @@ def test_an_outlook_says_what_is_a_guess_and_what_falls_out(tmp_path: Path) -> N
     assert "left out:\n  batches-64.a.vm." in told
     assert "  vm: no A/A history yet" in told
     assert history.durations(tmp_path) == cells.Durations({}, {})
+
+
+@pytest.mark.parametrize(
+    ("began", "ends"),
+    [
+        ("2026-10-24T22:00:00+02:00", "2026-10-25T06:00:00+00:00"),
+        ("2027-03-27T22:00:00+01:00", "2027-03-28T05:00:00+00:00"),
+    ],
+)
+def test_a_deadline_is_of_the_wall_clock_also_where_summer_time_begins_or_ends(
+    began: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        assert prepare.deadline("07:00", datetime.datetime.fromisoformat(began)) == ends
+    finally:
+        monkeypatch.undo()
+        time.tzset()
