@@ -26,7 +26,7 @@ from numabench.store.trials import read_bytes
 from numabench.store.writing import fsync_directory, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     # By night: the median of each boot.
@@ -172,7 +172,10 @@ def _add(
 ) -> Counts:
     nights = boots = runs = 0
     unreadable: list[str] = []
+    before = set(connection.execute("SELECT name FROM nights").fetchall())
     removed = _drop_nights(connection, lab)
+    if before != set(connection.execute("SELECT name FROM nights").fetchall()):
+        _keep_cells(connection, lab, names)
     for name in names:
         known = _known(connection, name)
         there = {(boot.cell, boot.boot): boot for boot in _published(lab / NIGHTS / name)}
@@ -221,6 +224,17 @@ def _drop_nights(connection: sqlite3.Connection, lab: Path) -> int:
                 removed += writer.drop(name, _known(connection, name))
                 writer.drop_night(name)
     return removed
+
+
+def _keep_cells(connection: sqlite3.Connection, lab: Path, names: Iterable[str]) -> None:
+    """Take the cells out that only nights had which are no more there."""
+    planned: set[str] = set()
+    for name in names:
+        # What cannot be read is told when it is added.
+        with contextlib.suppress(ResultError):
+            planned |= {cell.name for cell in _night(lab / NIGHTS / name)[1]}
+    with _transaction(connection) as writer:
+        writer.drop_cells(planned)
 
 
 def _has_night(connection: sqlite3.Connection, night: str) -> bool:
@@ -333,11 +347,8 @@ class Index:
         return tuple(sorted((name for (name,) in self._rows("SELECT name FROM nights")), key=_order))
 
     def cells(self) -> tuple[CellRow, ...]:
-        """All cells that were measured in some night, by name."""
-        rows = self._rows(
-            "SELECT name, experiment, machine, kernel, words, twin_of FROM cells"
-            " WHERE EXISTS (SELECT 1 FROM figures WHERE figures.cell = cells.id) ORDER BY name"
-        )
+        """All cells of all nights, by name."""
+        rows = self._rows("SELECT name, experiment, machine, kernel, words, twin_of FROM cells ORDER BY name")
         return tuple(
             CellRow(name, experiment, machine, kernel, tuple(json.loads(words)), twin_of)
             for name, experiment, machine, kernel, words, twin_of in rows

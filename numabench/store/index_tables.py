@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from numabench.errors import ResultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numabench.fields import Fields
@@ -244,6 +244,15 @@ class NightWriter:
         self._connection.execute(
             "DELETE FROM nights WHERE name = ? AND NOT EXISTS (SELECT 1 FROM boots WHERE night = nights.id)", (name,)
         )
+
+    def drop_cells(self, kept: Collection[str]) -> None:
+        """Remove the cells that have no boots, but for some."""
+        rows = self._connection.execute(
+            "SELECT id, name FROM cells WHERE NOT EXISTS (SELECT 1 FROM boots WHERE boots.cell = cells.id)"
+        ).fetchall()
+        gone = [(number,) for number, name in rows if name not in kept]
+        self._connection.executemany("DELETE FROM figures WHERE cell = ?", gone)
+        self._connection.executemany("DELETE FROM cells WHERE id = ?", gone)
 
     def _layout(self, run: Measured) -> int:
         text = json.dumps([(self._metric(metric), len(values)) for metric, values in run.figures])
