@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     # By night: the median of each boot.
     Levels = tuple[tuple[str, tuple[float, ...]], ...]
-    _Figures = tuple[str, int, int, bytes]
+    _Figures = tuple[str, int, int, bytes, int]
 
 __all__ = [
     "INDEX_FILE",
@@ -79,6 +79,7 @@ class RunRow:
     workload: str
 
 
+_RUN = "runs.sum, boots.boot, attempt, runs.name, path, created_utc, boot_id, release, workload"
 VALUE_COLUMNS = (
     *("run_id", "attempt", "boot_id", "machine", "kernel", "workload"),
     *("metric", "unit", "iteration", "value", "night", "cell"),
@@ -108,15 +109,16 @@ def update(lab: Path, metrics_of: Callable[[Path], Measured], *, anew: bool = Fa
     """
     names = night_names(lab)
     path = lab / INDEX_FILE
-    try:
-        with _opened(path) as connection:
-            if not anew:
-                # In its place at once: one that is cut off is gone on with, and two who begin at once make one.
+    if path.is_dir():
+        raise tables.broken(path, IsADirectoryError())
+    if not anew:
+        with contextlib.suppress(DamagedIndex), _opened(path) as connection:
+            # In its place at once: one that is cut off is gone on with, and two who begin at once make one.
+            with tables.reading(path):
                 tables.make(connection)
-                if tables.is_current(connection):
-                    return _add(connection, lab, names, metrics_of)
-    except DamagedIndex:
-        pass
+                is_current = tables.is_current(connection)
+            if is_current:
+                return _add(connection, lab, names, metrics_of)
     return _rebuild(lab, names, metrics_of)
 
 
@@ -172,16 +174,21 @@ def _add(
 ) -> Counts:
     nights = boots = runs = 0
     unreadable: list[str] = []
-    before = set(connection.execute("SELECT name FROM nights").fetchall())
-    removed = _drop_nights(connection, lab)
-    if before != set(connection.execute("SELECT name FROM nights").fetchall()):
+    file = lab / INDEX_FILE
+    with tables.reading(file):
+        before = set(connection.execute("SELECT name FROM nights").fetchall())
+        removed = _drop_nights(connection, lab)
+        is_less = before != set(connection.execute("SELECT name FROM nights").fetchall())
+    if is_less:
         _keep_cells(connection, lab, names)
     for name in names:
-        known = _known(connection, name)
+        with tables.reading(file):
+            known = _known(connection, name)
+            has_night = _has_night(connection, name)
         there = {(boot.cell, boot.boot): boot for boot in _published(lab / NIGHTS / name)}
         gone = {key: stamp for key, stamp in known.items() if key not in there or there[key].stamp != stamp}
         new = [boot for key, boot in there.items() if known.get(key) != boot.stamp]
-        if not new and not gone and _has_night(connection, name):
+        if not new and not gone and has_night:
             continue
         try:
             night = _night(lab / NIGHTS / name)
@@ -189,7 +196,7 @@ def _add(
         except ResultError as error:
             unreadable.append(error.message)
             night, rows = None, []
-        with _transaction(connection) as writer:
+        with tables.reading(file), _transaction(connection) as writer:
             removed += writer.drop(name, gone)
             if night is None:
                 continue
@@ -312,10 +319,11 @@ def open_index(lab: Path) -> Index:
         raise ResultError(f"{lab} has no index", f"make it: numabench index {lab}")
     connection = tables.connect(path, read_only=True)
     try:
-        is_current = tables.is_current(connection)
-    except sqlite3.Error as error:
+        with tables.reading(path):
+            is_current = tables.is_current(connection)
+    except ResultError:
         connection.close()
-        raise tables.broken(path, error) from error
+        raise
     if not is_current:
         connection.close()
         raise ResultError(f"{path} is of another version of numabench", f"make it anew: numabench index {lab}")
@@ -336,23 +344,28 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        return tables.reading(self.lab / INDEX_FILE)
+
     def _rows(self, query: str, *values: object) -> list[Any]:
-        try:
+        with self._reading():
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise tables.broken(self.lab / INDEX_FILE, error) from error
 
     def nights(self) -> tuple[str, ...]:
         """The nights, oldest first."""
-        return tuple(sorted((name for (name,) in self._rows("SELECT name FROM nights")), key=_order))
+        with self._reading():
+            return tuple(sorted((name for (name,) in self._rows("SELECT name FROM nights")), key=_order))
 
     def cells(self) -> tuple[CellRow, ...]:
         """All cells of all nights, by name."""
-        rows = self._rows("SELECT name, experiment, machine, kernel, words, twin_of FROM cells ORDER BY name")
-        return tuple(
-            CellRow(name, experiment, machine, kernel, tuple(json.loads(words)), twin_of)
-            for name, experiment, machine, kernel, words, twin_of in rows
-        )
+        rows = self._rows("SELECT sum, name, experiment, machine, kernel, words, twin_of FROM cells ORDER BY name")
+        with self._reading():
+            for row in rows:
+                tables.check(*row)
+            return tuple(
+                CellRow(name, experiment, machine, kernel, tuple(json.loads(words)), twin_of)
+                for _, name, experiment, machine, kernel, words, twin_of in rows
+            )
 
     def metrics(self, cell: str) -> tuple[MetricRow, ...]:
         """The figures that a cell has had in some night, by name."""
@@ -368,41 +381,53 @@ class Index:
     def _metrics(self) -> dict[int, MetricRow]:
         """All figures by their number, in the order of their names."""
         rows = self._rows(
-            "SELECT id, name, label, unit, better, is_time, step, relative_step, total FROM metrics ORDER BY name"
+            "SELECT id, sum, name, label, unit, better, is_time, step, relative_step, total FROM metrics ORDER BY name"
         )
-        return {
-            number: MetricRow(name, label, unit, better, bool(is_time), step, relative_step, total)
-            for number, name, label, unit, better, is_time, step, relative_step, total in rows
-        }
+        with self._reading():
+            for row in rows:
+                tables.check(*row[1:])
+            return {
+                number: MetricRow(name, label, unit, better, bool(is_time), step, relative_step, total)
+                for number, _, name, label, unit, better, is_time, step, relative_step, total in rows
+            }
 
     def _layout(self, number: int) -> Layout:
-        if number not in self._layouts:
-            ((text,),) = self._rows("SELECT metrics FROM layouts WHERE id = ?", number)
-            self._layouts[number] = Layout.parse(text)
-        return self._layouts[number]
+        found = self._layouts.get(number)
+        if found is None:
+            with self._reading():
+                ((text,),) = self._rows("SELECT metrics FROM layouts WHERE id = ?", number)
+                found = self._layouts[number] = Layout.parse(text)
+        return found
 
     def runs(self, cell: str, night: str) -> tuple[RunRow, ...]:
         """The runs of a cell in a night, by boot."""
         rows = self._rows(
-            "SELECT runs.name, path, boots.boot, attempt, boot_id, created_utc, release, workload FROM runs"
+            f"SELECT {_RUN} FROM runs"  # noqa: S608  a constant
             " JOIN boots ON boots.id = runs.boot WHERE cell = (SELECT id FROM cells WHERE name = ?)"
             " AND night = (SELECT id FROM nights WHERE name = ?) ORDER BY boots.boot, runs.name",
             cell,
             night,
         )
-        return tuple(RunRow(row[0], self.lab / row[1], *row[2:]) for row in rows)
+        return tuple(self._run(*row) for row in rows)
+
+    def _run(self, of_all: int, boot: int, attempt: int, *told: str) -> RunRow:
+        """A run from the columns `_RUN`."""
+        with self._reading():
+            tables.check(of_all, *told)
+            run_id, path, created_utc, boot_id, release, workload = told
+            return RunRow(run_id, self.lab / path, boot, attempt, boot_id, created_utc, release, workload)
 
     def runs_by_night(self, cell: str) -> dict[str, tuple[RunRow, ...]]:
         """All runs of a cell, by night and boot; nights without one are left out."""
         rows = self._rows(
-            "SELECT nights.name, runs.name, path, boots.boot, attempt, boot_id, created_utc, release, workload"
+            f"SELECT nights.name, {_RUN}"  # noqa: S608  a constant
             " FROM runs JOIN boots ON boots.id = runs.boot JOIN nights ON nights.id = boots.night"
             " WHERE boots.cell = (SELECT id FROM cells WHERE name = ?) ORDER BY boots.boot, runs.name",
             cell,
         )
         found: dict[str, list[RunRow]] = {}
-        for night, run_id, path, *rest in rows:
-            found.setdefault(night, []).append(RunRow(run_id, self.lab / path, *rest))
+        for night, *row in rows:
+            found.setdefault(night, []).append(self._run(*row))
         return {night: tuple(runs) for night, runs in found.items()}
 
     def series(self, cell: str, metric: str) -> Levels:
@@ -427,17 +452,24 @@ class Index:
                 yield row, self._series(figures, number, numbers.get(row.total))
 
     def _figures(self, cell: str) -> list[_Figures]:
-        """Night, boot, layout and values of each of a cell's runs."""
-        return self._rows(
-            "SELECT nights.name, boots.boot, layout, iterations FROM figures JOIN runs ON runs.id = figures.run"
-            " JOIN boots ON boots.id = runs.boot JOIN nights ON nights.id = boots.night"
+        """Night, boot, layout, values and checksum of each of a cell's runs, which are what was written."""
+        rows = self._rows(
+            # What lost its run or its night by damage is not left out unseen.
+            "SELECT nights.name, boots.boot, layout, iterations, figures.sum FROM figures"
+            " LEFT JOIN runs ON runs.id = figures.run LEFT JOIN boots ON boots.id = runs.boot"
+            " LEFT JOIN nights ON nights.id = boots.night"
             " WHERE figures.cell = (SELECT id FROM cells WHERE name = ?)",
             cell,
         )
+        with self._reading():
+            for night, boot, layout, blob, of_all in rows:
+                if of_all != tables.figures_sum(night, cell, boot, self._layout(layout).sum, blob):
+                    raise ValueError(tables.NOT_WRITTEN)
+        return rows
 
     def _series(self, figures: Sequence[_Figures], metric: int, total: int | None) -> Levels:
         by_night: dict[str, dict[int, list[float]]] = {}
-        for night, boot, layout, blob in figures:
+        for night, boot, layout, blob, _ in figures:
             values = self._layout(layout).values(blob, metric, total)
             if values is not None:
                 by_night.setdefault(night, {}).setdefault(boot, []).extend(values)
@@ -449,14 +481,18 @@ class Index:
     def values(self, night: str) -> Iterator[tuple[str | int | float, ...]]:
         """Every value of every trial in a night, a row each: `VALUE_COLUMNS`."""
         metrics = self._metrics()
-        rows = self._connection.execute(
-            "SELECT runs.name, attempt, boot_id, machine, kernel, workload, cells.name, layout, iterations"
+        rows = self._rows(
+            "SELECT runs.name, attempt, boot_id, machine, kernel, workload, cells.name, layout, iterations,"
+            " boots.boot, figures.sum"
             " FROM figures JOIN runs ON runs.id = figures.run JOIN boots ON boots.id = runs.boot"
             " JOIN nights ON nights.id = boots.night JOIN cells ON cells.id = figures.cell WHERE nights.name = ?",
-            (night,),
+            night,
         )
-        for run_id, attempt, boot_id, machine, kernel, workload, cell, number, blob in rows:
+        for run_id, attempt, boot_id, machine, kernel, workload, cell, number, blob, boot, of_all in rows:
             layout = self._layout(number)
+            with self._reading():
+                if of_all != tables.figures_sum(night, cell, boot, layout.sum, blob):
+                    raise ValueError(tables.NOT_WRITTEN)
             run = (run_id, attempt, boot_id, machine, kernel, workload)
             for metric in layout.places:
                 own = metrics[metric]

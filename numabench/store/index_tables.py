@@ -1,16 +1,18 @@
 """The tables of a lab's index, and the rows that go into them. All of it is derived from the published directories.
 
 A run's figures are one row: all values behind each other, doubles of this machine's kind, in the order of a layout. A
-layout says of which figures how many there are; runs of one cell hardly ever have more than a few.
+layout says of which figures how many there are; runs of one cell hardly ever have more than a few. SQLite keeps no
+checksums, so that each row has one of its own: `check`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import itertools
 import json
 import os
 import sqlite3
+import zlib
 from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,26 +26,29 @@ if TYPE_CHECKING:
     from numabench.fields import Fields
 
 INDEX_FILE = "index.sqlite"
-# Another version's index is not read but made anew. 2: boots have stamps.
+# Another version's index is not read but made anew. 2: boots have stamps, and rows checksums.
 VERSION = 2
 _TABLES = """
 CREATE TABLE nights (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, began_utc TEXT NOT NULL);
 CREATE TABLE cells (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, experiment TEXT NOT NULL, machine TEXT NOT NULL,
-    kernel TEXT NOT NULL, words TEXT NOT NULL, twin_of TEXT NOT NULL);
+    kernel TEXT NOT NULL, words TEXT NOT NULL, twin_of TEXT NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE metrics (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, label TEXT NOT NULL, unit TEXT NOT NULL, better TEXT NOT NULL,
-    is_time INTEGER NOT NULL, step REAL NOT NULL, relative_step REAL NOT NULL, total TEXT NOT NULL);
+    is_time INTEGER NOT NULL, step REAL NOT NULL, relative_step REAL NOT NULL, total TEXT NOT NULL,
+    sum INTEGER NOT NULL);
 CREATE TABLE boots (
     id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES nights, cell INTEGER NOT NULL REFERENCES cells,
     boot INTEGER NOT NULL, attempt INTEGER NOT NULL, stamp TEXT NOT NULL, UNIQUE (night, cell, boot));
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boots, name TEXT NOT NULL, path TEXT NOT NULL,
-    created_utc TEXT NOT NULL, boot_id TEXT NOT NULL, release TEXT NOT NULL, workload TEXT NOT NULL);
+    created_utc TEXT NOT NULL, boot_id TEXT NOT NULL, release TEXT NOT NULL, workload TEXT NOT NULL,
+    sum INTEGER NOT NULL);
 CREATE INDEX runs_of_boot ON runs (boot);
 CREATE TABLE layouts (id INTEGER PRIMARY KEY, metrics TEXT NOT NULL UNIQUE);
 CREATE TABLE figures (
     cell INTEGER NOT NULL, run INTEGER NOT NULL, layout INTEGER NOT NULL, iterations BLOB NOT NULL,
+    sum INTEGER NOT NULL,
     PRIMARY KEY (cell, run)) WITHOUT ROWID;
 """
 _CACHE_KIB = 128 * 1024
@@ -114,14 +119,12 @@ class BootRow:
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open an index. Raises `ResultError` where SQLite cannot."""
-    try:
+    with reading(path):
         # Also a reader puts back what a killed writer left half done, where it may write the file.
         uri = f"{path.absolute().as_uri()}?mode={'rw' if read_only else 'rwc'}"
         connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S, isolation_level=None)
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA query_only = {int(read_only)}")
-    except sqlite3.Error as error:
-        raise broken(path, error) from error
     return connection
 
 
@@ -129,11 +132,56 @@ class DamagedIndex(ResultError):
     """An index that does not hold what SQLite wrote."""
 
 
-def broken(path: Path, error: sqlite3.Error) -> ResultError:
-    """What is said of an index that SQLite cannot read or write."""
-    # Locked, full, not to be written: these are errors of a kind of their own.
-    kind = DamagedIndex if type(error) is sqlite3.DatabaseError else ResultError
-    return kind(f"cannot use the index {path}: {error}", "make it anew: numabench index LAB --rebuild")
+# What the machine or another process is to blame for. All else that SQLite says is of what is in the file.
+_NOT_DAMAGE = frozenset(
+    {
+        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH),
+    }
+)
+_KIND = 0xFF
+
+
+def broken(path: Path, error: Exception) -> ResultError:
+    """What is said of an index that cannot be read or written."""
+    if path.is_dir():
+        return ResultError(f"{path} is a directory", "move it away: an index is made in its place")
+    # Text that is none is no error of SQLite's own, and has no code.
+    kind = ResultError if getattr(error, "sqlite_errorcode", -1) & _KIND in _NOT_DAMAGE else DamagedIndex
+    what = ascii(str(error))[1:-1]
+    return kind(f"cannot use the index {path}: {what}", "make it anew: numabench index LAB --rebuild")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Have what is wrong with an index that is read, or added to, in the block said as `ResultError`.
+
+    What a damaged row holds may be of any type and any size.
+    """
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise broken(path, error) from error
+
+
+NOT_WRITTEN = "a row is not what was written"
+
+
+def checksum(*values: object) -> int:
+    """The checksum of a row's values."""
+    return zlib.crc32("\0".join(map(str, values)).encode())
+
+
+def figures_sum(night: str, cell: str, boot: int, layout_sum: int, blob: bytes) -> int:
+    """The checksum of a run's figures, and of whose they are. A series asks for thousands of them."""
+    return zlib.crc32(blob, zlib.crc32(f"{night}\0{cell}\0{boot}\0{layout_sum}".encode()))
+
+
+def check(wanted: object, *values: object) -> None:
+    """Raise `ValueError` where a row is not what was written."""
+    if wanted != checksum(*values):
+        raise ValueError(NOT_WRITTEN)
 
 
 def is_current(connection: sqlite3.Connection) -> bool:
@@ -166,11 +214,20 @@ def cell_row(name: str, row: Fields) -> CellRow:
     )
 
 
+def metric_values(metric: MetricRow) -> tuple[object, ...]:
+    """A figure's row as SQLite gives it back."""
+    return (
+        *(metric.name, metric.label, metric.unit, metric.better, int(metric.is_time)),
+        *(float(metric.step), float(metric.relative_step), metric.total),
+    )
+
+
 class NightWriter:
     """Writes what a night has published, within the caller's transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._night = ""
         self._metrics: dict[str, int] = dict(connection.execute("SELECT name, id FROM metrics"))
         self._cells: dict[str, int] = dict(connection.execute("SELECT name, id FROM cells"))
         self._layouts: dict[str, int] = dict(connection.execute("SELECT metrics, id FROM layouts"))
@@ -187,16 +244,21 @@ class NightWriter:
             if cell.name not in self._cells:
                 row = (cell.name, cell.experiment, cell.machine, cell.kernel, json.dumps(cell.words), cell.twin_of)
                 self._cells[cell.name] = self._insert(
-                    "INSERT INTO cells (name, experiment, machine, kernel, words, twin_of) VALUES (?, ?, ?, ?, ?, ?)",
-                    row,
+                    "INSERT INTO cells (name, experiment, machine, kernel, words, twin_of, sum)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*row, checksum(*row)),
                 )
+        self._night = name
         ((night,),) = self._connection.execute("SELECT id FROM nights WHERE name = ?", (name,))
         return int(night)
 
     def boots(self, night: int, rows: Iterable[BootRow]) -> int:
-        """Add boots with their runs and figures; how many runs these were. They are of cells that the night has."""
+        """Add boots of the night that was made last with their runs and figures; how many runs these were.
+
+        They are of cells that the night has.
+        """
         runs: list[tuple[object, ...]] = []
-        figures: list[tuple[int, int, int, bytes]] = []
+        figures: list[tuple[int, int, int, bytes, int]] = []
         for row in rows:
             cell = self._cells[row.cell]
             boot = self._insert(
@@ -206,13 +268,16 @@ class NightWriter:
             for path, run in row.runs:
                 number = self._next_run
                 self._next_run += 1
-                runs.append((number, boot, run.run_id, path, run.created_utc, run.boot_id, run.release, run.workload))
-                values = array("d", itertools.chain.from_iterable(values for _, values in run.figures))
-                figures.append((cell, number, self._layout(run), values.tobytes()))
-        self._connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", runs)
+                told = (run.run_id, path, run.created_utc, run.boot_id, run.release, run.workload)
+                runs.append((number, boot, *told, checksum(*told)))
+                blob = array("d", itertools.chain.from_iterable(values for _, values in run.figures)).tobytes()
+                layout, text = self._layout(run)
+                of_all = figures_sum(self._night, row.cell, row.boot, checksum(text), blob)
+                figures.append((cell, number, layout, blob, of_all))
+        self._connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", runs)
         # In the order of the table's key, each of its pages is touched once a night.
         figures.sort(key=lambda figure: figure[:2])
-        self._connection.executemany("INSERT INTO figures VALUES (?, ?, ?, ?)", figures)
+        self._connection.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?)", figures)
         return len(runs)
 
     def drop(self, night: str, boots: Mapping[tuple[str, int], str]) -> int:
@@ -254,20 +319,21 @@ class NightWriter:
         self._connection.executemany("DELETE FROM figures WHERE cell = ?", gone)
         self._connection.executemany("DELETE FROM cells WHERE id = ?", gone)
 
-    def _layout(self, run: Measured) -> int:
+    def _layout(self, run: Measured) -> tuple[int, str]:
         text = json.dumps([(self._metric(metric), len(values)) for metric, values in run.figures])
         number = self._layouts.get(text)
         if number is None:
             number = self._layouts[text] = self._insert("INSERT INTO layouts (metrics) VALUES (?)", (text,))
-        return number
+        return number, text
 
     def _metric(self, metric: MetricRow) -> int:
         number = self._metrics.get(metric.name)
         if number is None:
+            row = metric_values(metric)
             number = self._metrics[metric.name] = self._insert(
-                "INSERT INTO metrics (name, label, unit, better, is_time, step, relative_step, total)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                dataclasses.astuple(metric),
+                "INSERT INTO metrics (name, label, unit, better, is_time, step, relative_step, total, sum)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, checksum(*row)),
             )
         return number
 
@@ -279,9 +345,10 @@ class NightWriter:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where in a run's values each figure is: its first and how many, by the figure's number."""
+    """Where in a run's values each figure is: its first and how many, by the figure's number; `sum` is its checksum."""
 
     places: dict[int, tuple[int, int]]
+    sum: int
 
     @classmethod
     def parse(cls, text: str) -> Layout:
@@ -290,7 +357,7 @@ class Layout:
         for metric, count in json.loads(text):
             places[metric] = (begin, count)
             begin += count
-        return cls(places)
+        return cls(places, checksum(text))
 
     def values(self, blob: bytes, metric: int, total: int | None) -> list[float] | None:
         """A figure's values; as many zeros as `total` has where only that one is there, and None where neither is."""

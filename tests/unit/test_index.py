@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -23,7 +24,7 @@ from numabench.store import index, index_tables
 from numabench.store.index import Measured, MetricRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ROWS = [[10.0, 12.0, 11.0], [10.5], [20.0, 21.0]]
@@ -136,6 +137,43 @@ def test_an_index_that_is_damaged_or_of_another_version_is_made_anew(lab: Path) 
     assert index.update(lab, measured).runs == 6
     assert everything(lab) == wanted
     assert not list(lab.glob(".tmp-*"))
+
+
+def _damages(whole: bytes, count: int) -> Iterator[bytes]:
+    """The same with some bytes in a row others, anywhere."""
+    draws = random.Random(3)  # noqa: S311  no secret
+    for _ in range(count):
+        size = draws.choice((1, 1, 4, 64, 512))
+        place = draws.randrange(len(whole) - size)
+        yield whole[:place] + draws.randbytes(size) + whole[place + size :]
+
+
+def test_damage_anywhere_is_told_or_changes_nothing(lab: Path) -> None:
+    index.update(lab, measured)
+    wanted = everything(lab)
+    file = lab / index.INDEX_FILE
+    whole = file.read_bytes()
+    told = 0
+    for damaged in _damages(whole, 150):
+        file.write_bytes(damaged)
+        try:
+            assert everything(lab) == wanted
+        except ResultError as error:
+            assert "--rebuild" in str(error.hint) or "another version" in error.message  # noqa: PT017
+            told += 1
+    assert told > 20
+    # And what puts a schema in disorder does not stop who makes it anew.
+    for damaged in (whole.replace(b"CREATE TABLE nights", b"CREATE TABLE \xffights"), whole[:100] + b"\xff" * 4000):
+        file.write_bytes(damaged)
+        for anew in (False, True):
+            file.write_bytes(damaged)
+            index.update(lab, measured, anew=anew)
+            assert everything(lab) == wanted
+    file.unlink()
+    file.mkdir()
+    for anew in (False, True):
+        with pytest.raises(ResultError, match="is a directory"):
+            index.update(lab, measured, anew=anew)
 
 
 def _killed(lab: Path, arrange: Callable[[], None]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -40,8 +39,8 @@ class Known:
         """
         if self.cell != key.cell or self.metric not in {key.metric, ANY_METRIC} or self.night not in nights:
             return -1
-        order = {name: place for place, name in enumerate(nights)}
-        own = bisect.bisect_left(measured, order[self.night], key=order.__getitem__)
+        earlier = frozenset(nights[: nights.index(self.night)])
+        own = sum(name in earlier for name in measured)
         near = [
             (abs(measured.index(change.night) - own), change.direction != "worse", place)
             for place, change in enumerate(changes)
