@@ -190,6 +190,9 @@ def _begin(read: LabPlan, directory: Path, name: str | None, progress: StderrPro
     told = room.check(directory, chosen)
     if told:
         progress.say(told)
+    future = [each for each in (*night_file.names(directory), date) if night_file.is_future(each)]
+    if future:
+        progress.say(f"of the future, and so never the last: night {', '.join(future)}; see the clock, or remove it")
     _build_workloads(read)
     night = prepare.make_night(read, date, chosen, progress.say, root)
     night_file.create(night)

@@ -73,7 +73,7 @@ def _gather(lab: Path, name: str | None, site: Path | None, *, with_site: bool) 
     from numabench.store.index import open_index
 
     directory = plan.read(lab, run_words()).directory.resolve()
-    chosen = name or of_night.last_night(directory)
+    chosen = name or night_file.last(directory)
     if not chosen:
         raise UsageError(f"there is no night in {directory} to report", f"run one: numabench nightly run {lab}")
     progress = StderrProgress()
@@ -82,7 +82,7 @@ def _gather(lab: Path, name: str | None, site: Path | None, *, with_site: bool) 
         night = night_file.load(night_file.path_of(directory, chosen))
         with open_index(directory) as index:
             morning = of_night.gather(night, found, index, compare, progress.status)
-            if with_site and chosen == of_night.last_night(directory):
+            if with_site and chosen == night_file.last(directory):
                 progress.status("writing the site")
                 where = site or directory / of_site.SITE
                 done = tree.write(where, of_site.gather(morning, found, index))

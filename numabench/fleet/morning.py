@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from numabench.analysis.history.night import is_regression, smallest_by_figure
 from numabench.errors import ResultError
-from numabench.fleet import graphs, journal, night_file, quarantine
+from numabench.fleet import graphs, journal, quarantine
 from numabench.fleet.plan import GUEST
 from numabench.fleet.verdict import around
 from numabench.report.nightly.morning import Changed, Graph, Morning, Shift, TonightsCell, Unjudged, Visible
@@ -148,8 +148,3 @@ def _caveats(night: Night) -> Iterator[str]:
             f"{', '.join(guests)}: what was measured in a guest is no performance. Counts, statuses and shares are "
             "real, its times and rates are the emulation's."
         )
-
-
-def last_night(lab: Path) -> str:
-    """The last night of a lab; empty where there is none."""
-    return (night_file.names(lab) or ("",))[-1]

@@ -71,10 +71,10 @@ def alone(lab: Path, lock_file: str = LOCK_FILE) -> Iterator[None]:
 
 def last(lab: Path) -> str:
     """The name of a lab's last night. Raises `UsageError` where there is none."""
-    nights = night_file.names(lab)
-    if not nights:
+    name = night_file.last(lab)
+    if not name:
         raise UsageError(f"there is no night in {lab} to go on with", "begin one: leave out --resume")
-    return nights[-1]
+    return name
 
 
 def run_night(night: Night, lab: Path, progress: Progress, *, root: Root = LIVE) -> str:

@@ -93,8 +93,25 @@ def names(lab: Path) -> tuple[str, ...]:
         found = [_NAME.fullmatch(path.name) for path in (lab / NIGHTS).iterdir()]
     except FileNotFoundError:
         return ()
-    matches = [match for match in found if match and (lab / NIGHTS / match[0] / NIGHT_FILE).is_file()]
+    matches = [
+        match for match in found if match and _is_date(match[1]) and (lab / NIGHTS / match[0] / NIGHT_FILE).is_file()
+    ]
     return tuple(match[0] for match in sorted(matches, key=lambda match: (match[1], int(match[2] or 1))))
+
+
+def last(lab: Path) -> str:
+    """A lab's last night, empty where there is none; those of the future only where there are no others.
+
+    A clock that went wrong once would have its night be the last for years.
+    """
+    known = names(lab)
+    return next((name for name in reversed(known) if not is_future(name)), known[-1] if known else "")
+
+
+def is_future(name: str) -> bool:
+    """Whether a night's date is none that it can be anywhere yet."""
+    tomorrow = datetime.datetime.now().astimezone().date() + datetime.timedelta(days=1)
+    return datetime.date.fromisoformat(name[:10]) > tomorrow
 
 
 def new_name(lab: Path, date: str) -> str:
@@ -107,10 +124,15 @@ def new_name(lab: Path, date: str) -> str:
 
 def path_of(lab: Path, name: str) -> Path:
     """A night's directory. Raises `UsageError` for a name that is not a night's."""
-    match = _NAME.fullmatch(name)
-    if match is None or not _is_date(match[1]):
+    if not is_name(name):
         raise UsageError(f"{name!a} is not a night's name", "write it as 2026-11-25, or 2026-11-25.2")
     return lab / NIGHTS / name
+
+
+def is_name(name: str) -> bool:
+    """Whether a word is a night's name: a date, and from the second night of that date on its number."""
+    match = _NAME.fullmatch(name)
+    return match is not None and _is_date(match[1])
 
 
 def _is_date(text: str) -> bool:

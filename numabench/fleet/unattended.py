@@ -121,11 +121,15 @@ def unfinished(lab: Path) -> str:
     """
     file = lab / FILE
     try:
+        # Also beside the other file: the night that goes on will need it.
+        down = reboot.pending(lab)
         if file.exists():
             fields = parse(file, read_bytes(file))
             check_version(fields)
-            return fields.text("night")
-        down = reboot.pending(lab)
+            name = fields.text("night")
+            if not night_file.is_name(name):
+                fields.wrong("night", "a night's name")
+            return name
     except ResultError as error:
         raise ResultError(
             error.message, "take it away; a night that was broken off goes on with `numabench nightly run --resume`"

@@ -173,13 +173,18 @@ def test_an_alert_that_does_not_come_through_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damaged"),
-    [("nights/2026-01-01/night.json", '{"schema_version": 1, "kind"'), (unattended.FILE, "{"), ("reboot.json", "[]")],
+    [
+        ("nights/2026-01-01/night.json", '{"schema_version": 1, "kind"'),
+        (unattended.FILE, "{"),
+        (unattended.FILE, '{"schema_version": 1, "night": "x"}'),
+        ("reboot.json", "[]"),
+    ],
 )
 def test_a_damaged_file_of_a_night_that_was_broken_off_is_told_and_tonights_begins(
     name: str, damaged: str, tmp_path: Path
 ) -> None:
     file = write(tmp_path, "true")
-    (tmp_path / unattended.FILE).write_text('{"night": "2026-01-01"}')
+    (tmp_path / unattended.FILE).write_text('{"schema_version": 1, "night": "2026-01-01"}')
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(damaged)
     ended = process.run(argv(file), timeout_s=120)

@@ -42,7 +42,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gather(lab: Path, name: str = "", compare: graphs.Compare = nightly_report.compare) -> Morning:
-    name = name or morning.last_night(lab)
+    name = name or night_file.last(lab)
     said: list[str] = []
     found = verdict.bring_up(lab, name, measured, said.append)
     assert said == []
@@ -289,7 +289,7 @@ def test_hostile_names_stay_text_everywhere(told: Morning) -> None:
 
 
 def test_the_log_of_a_cell_is_that_of_its_own_last_run(lab: Path) -> None:
-    (attempt,) = (lab / "nights" / morning.last_night(lab) / "attempts").iterdir()
+    (attempt,) = (lab / "nights" / night_file.last(lab) / "attempts").iterdir()
     assert log_tail(attempt, BROKEN).splitlines()[1:] == ["<b>boom</b>"]
     assert log_tail(attempt, "absent.v6.box.1") == ""
     assert log_tail(attempt.parent / "nothing", BROKEN) == ""
