@@ -81,21 +81,36 @@ def prune(lab: Path, retention: Retention, metrics_of: Callable[[Path], Measured
     removed.
     """
     planned = plan(lab, retention)
+    # On a full disk what needs no figures makes room for the figures of the rest.
+    left = sorted(planned.removals, key=lambda removal: removal.kind != REST)
     done: list[Removal] = []
-    problems: list[str] = []
-    unreadable: set[Path] = set()
-    for removal in planned.removals:
+    while True:
+        removed, unreadable = _remove_all(left, metrics_of)
+        done += removed
+        left = [removal for removal in left if removal.boot is not None and removal.boot in unreadable]
+        if not left or not removed:
+            break
+    problems = tuple(f"{boot} stays: {error.message}" for boot, error in unreadable.items())
+    return Pruned(tuple(done), planned.kept_nights, planned.kept_cells, problems)
+
+
+def _remove_all(
+    removals: list[Removal], metrics_of: Callable[[Path], Measured]
+) -> tuple[list[Removal], dict[Path, ResultError]]:
+    """Remove what can be; that, and the boots whose figures could not be kept."""
+    done: list[Removal] = []
+    unreadable: dict[Path, ResultError] = {}
+    for removal in removals:
         boot = removal.boot
         if boot is not None and boot not in unreadable:
             try:
                 boot_values.keep(boot, metrics_of)
             except ResultError as error:
-                unreadable.add(boot)
-                problems.append(f"{boot} stays: {error.message}")
-        if boot not in unreadable:
+                unreadable[boot] = error
+        if boot is None or boot not in unreadable:
             _remove(removal)
             done.append(removal)
-    return Pruned(tuple(done), planned.kept_nights, planned.kept_cells, tuple(problems))
+    return done, unreadable
 
 
 def _of_night(lab: Path, name: str, keep: Kept) -> Iterator[Removal]:

@@ -172,6 +172,27 @@ def test_what_it_says_that_it_freed_is_free(tmp_path: Path) -> None:
     assert told == before + values - disk_bytes(tmp_path)
 
 
+def test_a_disk_that_is_full_has_room_for_figures_once_something_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = write(tmp_path, [[10.0, 12.0], [11.0]])
+    log = tmp_path / "nights" / names[0] / "attempts/b01.box.v6.a1" / publishing.LOG_FILE
+    genuine, refused = boot_values.keep, []
+
+    def without_room(boot: Path, metrics_of: object) -> None:
+        # What needs no figures has gone before.
+        assert not log.exists()
+        if not refused:
+            refused.append(boot)
+            raise ResultError("cannot write results: No space left on device")
+        genuine(boot, measured)
+
+    monkeypatch.setattr(boot_values, "keep", without_room)
+    pruned = prune.prune(tmp_path, Retention(nights=1), measured)
+    assert (len(refused), pruned.problems) == (1, ())
+    assert runs_of(tmp_path, names[0]) == []
+
+
 def test_what_is_not_old_and_what_is_whole_stays(tmp_path: Path) -> None:
     names = write(tmp_path, [[10.0]] * 5)
     open_night = write_night(tmp_path, "2026-08-01")
