@@ -1,15 +1,13 @@
-"""What a night is called, and until when it may take."""
+"""What a night is called."""
 
 from __future__ import annotations
 
-import datetime
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from numabench.errors import UsageError
-from numabench.fleet import night_file, prepare
+from numabench.fleet import night_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,23 +41,3 @@ def test_a_night_of_the_future_is_not_the_last(tmp_path: Path) -> None:
     for name in ("2020-01-01.10", "2020-01-01.9"):
         have(tmp_path, name)
     assert night_file.last(tmp_path) == "2020-01-01.10"
-
-
-@pytest.mark.parametrize(
-    ("began", "deadline"),
-    [
-        ("2026-10-24T20:00:00+00:00", "2026-10-25T06:00:00+00:00"),
-        ("2027-03-27T21:00:00+00:00", "2027-03-28T05:00:00+00:00"),
-        ("2026-11-25T06:00:00+00:00", "2026-11-26T06:00:00+00:00"),
-    ],
-)
-def test_a_deadline_is_a_time_on_the_wall_also_when_clocks_change(
-    began: str, deadline: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-    time.tzset()
-    try:
-        assert prepare._deadline("07:00", datetime.datetime.fromisoformat(began)) == deadline
-    finally:
-        monkeypatch.undo()
-        time.tzset()
