@@ -9,6 +9,8 @@ reason = "the pool was halved on purpose"
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import tomllib
 from typing import TYPE_CHECKING
@@ -20,10 +22,13 @@ from numabench.store.index import open_index
 from numabench.store.writing import fsync_directory, refuse, write_durably
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ACKNOWLEDGED_FILE = "acknowledged.toml"
 _MAX_BYTES = 4 << 20
+_LOCK_FILE = ".acknowledged.lock"
+_ENTRY = "change"
 _KEYS = ("cell", "metric", "night", "reason")
 
 
@@ -31,16 +36,25 @@ def read(lab: Path) -> tuple[Known, ...]:
     """The known changes of a lab; none where it has no such file. Raises `ResultError`, naming the entry."""
     path = lab / ACKNOWLEDGED_FILE
     try:
-        entries = tomllib.loads(named_file.read(path, _MAX_BYTES).decode()).get("change", [])
+        return _parsed(path, named_file.read(path, _MAX_BYTES))
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from error
+
+
+def _parsed(path: Path, data: bytes) -> tuple[Known, ...]:
+    try:
+        plain = tomllib.loads(data.decode())
     # Of a number of thousands of digits Python says ValueError, tomllib does not say its own.
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{path}: {error}", "correct it, or take it away") from error
-    except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror}", "see who may read it") from error
+    for key in plain:
+        if key != _ENTRY:
+            raise ResultError(f"{path}: unknown key {key!a}", f"begin each entry with [[{_ENTRY}]]")
+    entries = plain.get(_ENTRY, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ResultError(f"{path}: 'change' is not a list of tables", "begin each entry with [[change]]")
+        raise ResultError(f"{path}: '{_ENTRY}' is not a list of tables", f"begin each entry with [[{_ENTRY}]]")
     return tuple(_known(path, number, entry) for number, entry in enumerate(entries, 1))
 
 
@@ -61,21 +75,51 @@ def add(lab: Path, known: Known) -> None:
     or the file cannot be read or written.
     """
     _check(lab, known)
-    old = read(lab)
-    if known in old:
-        return
-    path = lab / ACKNOWLEDGED_FILE
+    with _alone(lab):
+        old = read(lab)
+        if known not in old:
+            _append(lab / ACKNOWLEDGED_FILE, old, known)
+
+
+@contextlib.contextmanager
+def _alone(lab: Path) -> Iterator[None]:
+    """Have everybody else who adds to the file wait as long as the block runs; the lock dies with its owner."""
+    try:
+        file = (lab / _LOCK_FILE).open("ab")
+    except OSError as error:
+        refuse(lab / ACKNOWLEDGED_FILE, error)
+    with file:
+        # A file system without locks keeps nobody off.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _append(path: Path, old: tuple[Known, ...], known: Known) -> None:
     partial = path.with_name(f".tmp-{path.name}")
     values = zip(_KEYS, (known.cell, known.metric, known.night, known.reason), strict=True)
-    entry = "".join(["[[change]]\n", *(f"{key} = {_text(value)}\n" for key, value in values)])
+    entry = "".join([f"[[{_ENTRY}]]\n", *(f"{key} = {_text(value)}\n" for key, value in values)])
     try:
         before = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n" if path.exists() else ""
-        write_durably(partial, (before + entry).encode())
+        data = (before + entry).encode()
+        if not _is_read_as(path, data, (*old, known)):
+            raise ResultError(
+                f"{path}: an entry cannot be added behind what is there", f"begin each entry with [[{_ENTRY}]]"
+            )
+        write_durably(partial, data)
         partial.replace(path)
-        fsync_directory(lab)
+        fsync_directory(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         refuse(path, error)
+
+
+def _is_read_as(path: Path, data: bytes, wanted: tuple[Known, ...]) -> bool:
+    """Whether a file will be read as is meant: TOML that people write has other ways to say the same."""
+    try:
+        return len(data) <= _MAX_BYTES and _parsed(path, data) == wanted
+    except ResultError:
+        return False
 
 
 def _text(value: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,12 +130,44 @@ def test_what_the_lab_does_not_have_is_not_acknowledged(
     assert not (path / acknowledged.ACKNOWLEDGED_FILE).exists()
 
 
+def test_a_file_that_an_entry_cannot_be_added_to_stays_as_it_is(lab: tuple[Path, list[str]], tmp_path: Path) -> None:
+    path, nights = lab
+    shutil.copy(path / index.INDEX_FILE, tmp_path)
+    file = tmp_path / acknowledged.ACKNOWLEDGED_FILE
+    inline = f'change = [{{cell = "{CELL}", metric = "*", night = "{nights[0]}", reason = "ours"}}]\n'
+    file.write_text(inline)
+    (before,) = acknowledged.read(tmp_path)
+    with pytest.raises(ResultError, match=r"\[\[change\]\]"):
+        acknowledged.add(tmp_path, dataclasses.replace(before, night=nights[1]))
+    assert file.read_text() == inline
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_reasons_that_are_given_at_once_are_all_kept(lab: tuple[Path, list[str]], tmp_path: Path) -> None:
+    path, nights = lab
+    shutil.copy(path / index.INDEX_FILE, tmp_path)
+    children = []
+    for night in nights[:8]:
+        child = os.fork()
+        if not child:
+            try:
+                for number in range(5):
+                    acknowledged.add(tmp_path, Known(CELL, FIGURE, night, f"reason {number}"))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert len(set(acknowledged.read(tmp_path))) == 40
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[[change]\n", "line 1"),
         ("change = 3\n", "list of tables"),
         ('[[change]]\ncell = "a"\n', "change 1: 'metric'"),
+        ('[[chnage]]\ncell = "a"\n', "unknown key 'chnage'"),
         ('[[change]]\ncell = "a"\nmetric = "b"\nnight = 3\nreason = "d"\n', "change 1: 'night'"),
         ('[[change]]\ncell = "a"\nmetric = "b"\nnight = "c"\nreason = "d"\nby = "e"\n', "unknown key 'by'"),
     ],
