@@ -172,8 +172,8 @@ class RunWriter:
         if (self.path / RUN_FILE).exists():
             return
         with contextlib.suppress(OSError):
-            for name in (END_FILE, f".tmp-{END_FILE}", f".tmp-{RUN_FILE}"):
-                (self.path / name).unlink(missing_ok=True)
+            for left in (self.path / END_FILE, *self.path.glob(".tmp-*.json")):
+                left.unlink(missing_ok=True)
             (self.path / TRIALS).rmdir()
             self._release()
             self.path.rmdir()
@@ -185,8 +185,8 @@ class RunWriter:
 
 
 def replace(path: Path, record: dict[str, Any]) -> None:
-    """Write a JSON file, which is whole or absent at any moment. Raises `ResultError`."""
-    partial = path.with_name(f".tmp-{path.name}")
+    """Write a JSON file, which is whole or absent at any moment, whoever else does so. Raises `ResultError`."""
+    partial = path.with_name(f".tmp-{os.urandom(4).hex()}-{path.name}")
     try:
         write_durably(partial, json_file(record))
         partial.rename(path)

@@ -24,6 +24,7 @@ from numabench.errors import NumabenchError, ResultError
 from numabench.frames import make_frames
 from numabench.report import run_json
 from numabench.report.run_text import render
+from numabench.store import writing
 
 TESTS = Path(synthetic_run.__file__).parent
 
@@ -606,3 +607,21 @@ def test_a_list_holds_bad_entries_with_their_reason(tmp_path: Path) -> None:
     assert killed.status == "killed"
     with pytest.raises(ResultError, match="cannot list"):
         list(store.iterate(tmp_path / "none"))
+
+
+def test_a_file_that_two_replace_at_once_is_one_of_theirs(tmp_path: Path) -> None:
+    children = []
+    for number in range(4):
+        child = os.fork()
+        if not child:
+            try:
+                for _ in range(50):
+                    writing.replace(tmp_path / "verdict.json", {"by": [number] * 1000})
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    (left,) = tmp_path.iterdir()
+    by = json.loads(left.read_text())["by"]
+    assert by == [by[0]] * 1000
