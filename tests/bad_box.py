@@ -43,7 +43,7 @@ CELL, METRIC = lab_nights.CELL, lab_nights.FIGURE
 NIGHTS = (PRUNED_NIGHT, OLD_NIGHT, LAST_NIGHT) = ("2026-11-23", "2026-11-24", "2026-11-25")
 # What a lab has that is made anew at will.
 DERIVED = (INDEX_FILE, verdict.VERDICT_FILE)
-_LOCKS = frozenset({".night.lock", ".unattended.lock"})
+_LOCKS = frozenset({".night.lock", ".unattended.lock", ".acknowledged.lock"})
 _LAB = b"""
 [lab]
 directory = "lab"
