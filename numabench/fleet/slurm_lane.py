@@ -243,11 +243,13 @@ class Lane:
         """Put a kernel that did not come up too often in quarantine; how its block ends then."""
         reasons = self._starts.failed_boots(block.machine, block.kernel)
         if len(reasons) < MAX_FAILED_BOOTS:
-            return None
+            entry = quarantine.find(self._lab, block.machine, block.kernel)
+            return None if entry is None else Outcome(BLOCKED, _in_quarantine(entry))
         why = f"{len(reasons)} boots failed: {reasons[-1]}"
         entry = quarantine.Quarantined(block.machine, block.kernel, why, _now(), self._night.name)
         quarantine.add(self._lab, entry)
-        return Outcome(BLOCKED, f"{block.kernel} is in quarantine on {block.machine}: {why}")
+        self._starts.note_quarantined(block.machine, block.kernel)
+        return Outcome(BLOCKED, _in_quarantine(entry))
 
     def _after(self, block: Block, job: slurm.Job | None) -> None:
         """A job is over, or forgotten, and cells are left: again, or not, by what its attempt said at the end."""
@@ -321,3 +323,7 @@ class Lane:
 
 def _now() -> str:
     return night_file.now_utc().isoformat()
+
+
+def _in_quarantine(entry: quarantine.Quarantined) -> str:
+    return f"{entry.kernel} is in quarantine on {entry.machine}: {entry.why}"

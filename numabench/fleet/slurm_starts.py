@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numabench.fleet import journal, publish, slurm
-from numabench.fleet.outcome import WRONG_KERNEL, attempt_end
+from numabench.fleet.outcome import DISK_FULL, INTERRUPTED, WRONG_KERNEL, attempt_end
 from numabench.fleet.slurm_job import output_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numabench.fleet.journal import Journal
     from numabench.fleet.night_file import Night
 
-START_FAILED = "start-failed"
+START_FAILED, QUARANTINED = "start-failed", "quarantined"
 # A boot that is tried so often on a machine, and comes up with another kernel or not at all, is not tried again.
 MAX_FAILED_BOOTS = 2
 _LAST_WORDS_BYTES = 2000
@@ -38,8 +38,12 @@ class Starts:
     journal: Journal
 
     def tries(self, block: Block) -> int:
-        """How often a block was tried: attempts, and starts that came to none."""
-        return len(publish.attempts(self.night.path, block.id)) + len(self._failed([block]))
+        """How often a block was tried: attempts, and starts that came to none.
+
+        One that was interrupted, or had no room, does not count, as on one machine.
+        """
+        ends = [attempt_end(path).how for path in publish.attempts(self.night.path, block.id)]
+        return sum(how not in {INTERRUPTED, DISK_FULL} for how in ends) + len(self._failed([block]))
 
     def note(self, block: Block, job: slurm.Job, nodes: Callable[[], str]) -> None:
         """Journal those starts of a job that are over and came to no attempt; each once.
@@ -71,7 +75,10 @@ class Starts:
             self.journal.append(START_FAILED, block=block.id, token=token, is_boot=False, reason=reason)
 
     def failed_boots(self, machine: str, kernel: str) -> tuple[str, ...]:
-        """Why boots of a machine with a kernel were not what was asked for, one reason each."""
+        """Why boots of a machine with a kernel were not what was asked for, one reason each, since its quarantine.
+
+        What put it there does not do so again once somebody has let it out.
+        """
         blocks = [block for block in self.night.blocks if (block.machine, block.kernel) == (machine, kernel)]
         reasons = [event.text("reason") for event in self._failed(blocks) if event.fields.get("is_boot")]
         for block in blocks:
@@ -79,7 +86,18 @@ class Starts:
                 end = attempt_end(path)
                 if end.how == WRONG_KERNEL:
                     reasons.append("; ".join(end.reasons))
-        return tuple(reasons)
+        return tuple(reasons[self._quarantined(machine, kernel) :])
+
+    def note_quarantined(self, machine: str, kernel: str) -> None:
+        """Journal that a kernel is put in quarantine for what is in `failed_boots`."""
+        count = self._quarantined(machine, kernel) + len(self.failed_boots(machine, kernel))
+        self.journal.append(QUARANTINED, machine=machine, kernel=kernel, failed_boots=count)
+
+    def _quarantined(self, machine: str, kernel: str) -> int:
+        """How many failed boots had put a kernel in quarantine in this night."""
+        noted = journal.events(self.journal.path, QUARANTINED)
+        own = [e for e in noted if (e.text("machine"), e.text("kernel")) == (machine, kernel)]
+        return own[-1].count("failed_boots") if own else 0
 
     def last_failure(self, block: Block) -> str:
         """Why the last start of a block that came to no attempt did not; empty where there is none."""

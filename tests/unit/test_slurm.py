@@ -12,7 +12,9 @@ from slurm_stories import write_lab, write_night
 from numabench import process
 from numabench.errors import CannotRun, ProgramError, ResultError
 from numabench.fleet import publish, quarantine, slurm, slurm_job
+from numabench.fleet.journal import JOURNAL_FILE, Journal
 from numabench.fleet.slurm import Job, JobRequest, Node
+from numabench.fleet.slurm_starts import START_FAILED, Starts
 
 # As squeue and sinfo of Slurm 22.05.8 print it, but for their blanks: a field is 1000 signs wide.
 SQUEUE = """\
@@ -196,6 +198,42 @@ def test_a_kernel_is_in_quarantine_until_it_is_released(tmp_path: Path) -> None:
     assert quarantine.release(tmp_path, "epyc1", "k618")
     assert not quarantine.release(tmp_path, "epyc1", "k618")
     assert quarantine.read(tmp_path) == ()
+
+
+def test_boots_that_put_a_kernel_in_quarantine_do_not_do_so_again(tmp_path: Path) -> None:
+    write_lab(tmp_path, 'partition = "lab"')
+    made = write_night(tmp_path)
+    (block,) = made.blocks
+    book = Journal(made.path / JOURNAL_FILE)
+    starts = Starts(made, book)
+
+    def fail() -> None:
+        number = len(starts.failed_boots("m", "old"))
+        book.append(START_FAILED, block=block.id, token=f"7.{number}", is_boot=True, reason="it never came up")
+
+    fail()
+    fail()
+    assert len(starts.failed_boots("m", "old")) == 2
+    starts.note_quarantined("m", "old")
+    assert starts.failed_boots("m", "old") == ()
+    fail()
+    assert starts.failed_boots("m", "old") == ("it never came up",)
+    fail()
+    starts.note_quarantined("m", "old")
+    assert starts.failed_boots("m", "old") == ()
+    assert starts.failed_boots("m", "new") == ()
+
+
+def test_an_attempt_that_was_interrupted_or_had_no_room_is_no_try(tmp_path: Path) -> None:
+    write_lab(tmp_path, 'partition = "lab"')
+    made = write_night(tmp_path)
+    (block,) = made.blocks
+    starts = Starts(made, Journal(made.path / JOURNAL_FILE))
+    for number, how in enumerate(("interrupted", "disk-full", "", "done")):
+        attempt = publish.take(made.path, block.id, f"{number}.0")
+        if how:
+            Journal(attempt.path / publish.EVENTS_FILE).append("attempt-ended", how=how, reasons=[], at="")
+    assert starts.tries(block) == 2
 
 
 def test_a_quarantine_of_a_newer_numabench_is_refused(tmp_path: Path) -> None:
