@@ -87,6 +87,7 @@ def run_night(night: Night, lab: Path, progress: Progress, *, root: Root = LIVE)
     ledger = Ledger(night, lab)
     how = FAILED
     try:
+        night_file.reserve_again(night.path)
         ledger.note("night-begun", pid=os.getpid())
         how = _run_blocks(ledger, lab, progress, root)
     except (KeyboardInterrupt, SystemExit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import re
@@ -149,6 +150,17 @@ def check_new(lab: Path, name: str) -> None:
         raise ResultError(f"night {name} is there already", "go on with it: --resume")
 
 
+def _reserve(path: Path) -> None:
+    write_durably(path / RESERVE_FILE, b"\0" * _RESERVE_BYTES)
+
+
+def reserve_again(path: Path) -> None:
+    """Have a night that goes on the room again that the words of its last end took; not where there is none."""
+    if not (path / RESERVE_FILE).exists():
+        with contextlib.suppress(OSError):
+            _reserve(path)
+
+
 def create(night: Night) -> None:
     """Write a night's directory, whole or not at all. Raises `ResultError` where it cannot be, or is there already."""
     nights = night.path.parent
@@ -162,7 +174,7 @@ def create(night: Night) -> None:
         for name in (ATTEMPTS, CELLS, CLAIMS):
             (partial / name).mkdir(parents=True)
         write_durably(partial / NIGHT_FILE, json_file(record))
-        write_durably(partial / RESERVE_FILE, b"\0" * _RESERVE_BYTES)
+        _reserve(partial)
         fsync_directory(partial)
         partial.rename(night.path)
         fsync_directory(nights)

@@ -346,6 +346,13 @@ def _check_there(top: Table, kernels: Mapping[str, KernelPlan], machines: Mappin
     ):
         if not found and isinstance(top.values.get(key, {}), dict | list):
             top.wrong(key, f"there is none: {example} is expected")
+    here = [name for name, machine in machines.items() if machine.kind == HERE]
+    for name in here[1:]:
+        top.document.wrong(
+            ("machines", name),
+            f"machines.{name}.here",
+            f"this machine is machines.{here[0]} already, and has one history",
+        )
 
 
 def _check_experiments(

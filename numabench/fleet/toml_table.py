@@ -74,7 +74,8 @@ class Document:
         if not self.problems:
             return
         told = "\n  ".join(
-            f"{self.file}:{problem.line}: {problem.where}: {problem.message}" for problem in sorted(self.problems)
+            f"{self.file}{f':{problem.line}' if problem.line else ''}: {problem.where}: {problem.message}"
+            for problem in sorted(self.problems)
         )
         count = len(self.problems)
         raise UsageError(f"the lab's plan has {'a mistake' if count == 1 else f'{count} mistakes'}:\n  {told}")

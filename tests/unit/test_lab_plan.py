@@ -130,6 +130,11 @@ def test_a_plan_is_read_whole(tmp_path: Path) -> None:
             'here = true\nreboot = "grup"',
             "29: machines.box.reboot: 'grup' is no way to boot another kernel",
         ),
+        (
+            "[[experiment]]",
+            "[machines.again]\nhere = true\n[[experiment]]",
+            "30: machines.again.here: this machine is machines.box already",
+        ),
         ('name = "batches"', "", "30: experiment 1.name: it is missing"),
         (
             'name = "own"',
@@ -197,6 +202,7 @@ def test_what_is_no_toml_or_not_there_is_told(tmp_path: Path) -> None:
 
 def test_an_empty_plan_says_what_is_expected(tmp_path: Path) -> None:
     told = "\n".join(problems(tmp_path, ""))
+    assert ":0:" not in told
     assert re.search(r"kernels: there is none: \[kernels.NAME\] with one of running, ", told)
     assert re.search(r"machines: there is none: \[machines.NAME\] with one of here, ", told)
     assert "experiment: there is none: [[experiment]] with a name and a workload is expected" in told

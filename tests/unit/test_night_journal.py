@@ -10,7 +10,7 @@ import pytest
 from fleet_nights import cell, night
 
 from numabench.errors import ResultError
-from numabench.fleet import journal, publish, quarantine
+from numabench.fleet import journal, night_file, publish, quarantine
 from numabench.fleet.journal import Journal
 from numabench.fleet.ledger import NO_BOOT, VANISHED, Ledger, cell_states, is_disk_full
 from numabench.fleet.outcome import BLOCKED, DONE, FAILED, INTERRUPTED, LOST, OK, WRONG_KERNEL, Outcome
@@ -189,3 +189,13 @@ def test_a_cell_is_as_its_worst_boot(tmp_path: Path) -> None:
     for block, outcome in zip(made.blocks, (Outcome(OK), Outcome(LOST, "gone"), Outcome(BLOCKED, "no")), strict=True):
         book.end_cell(block, "a.now.box", outcome)
     assert cell_states(made, tmp_path) == {"a.now.box": (LOST, "gone (in 1 of 3 boots)")}
+
+
+def test_a_night_that_goes_on_has_its_reserve_again(tmp_path: Path) -> None:
+    made = night(tmp_path, cell("a"))
+    reserve = made.path / ".reserve"
+    size = reserve.stat().st_size
+    Ledger(made, tmp_path).free_reserve()
+    assert not reserve.exists()
+    night_file.reserve_again(made.path)
+    assert reserve.stat().st_size == size > 0
