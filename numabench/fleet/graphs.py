@@ -165,7 +165,7 @@ def _asked(fields: Fields) -> _Asked:
 
 
 def _read(fields: Fields, file: Path, night: str) -> Graph:
-    check_version(fields)
+    check_version(fields, SCHEMA_VERSION)
     page = file.with_suffix(".html")
     missing = fields.text("missing", "")
     return Graph(

@@ -15,7 +15,7 @@ from numabench.errors import ResultError, UsageError
 from numabench.fields import Fields, parse
 from numabench.fleet.cells import Block, Cell
 from numabench.fleet.plan import MachinePlan
-from numabench.store import check_writable
+from numabench.store import check_writable, files
 from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
 from numabench.store.writing import fsync_directory, json_file, refuse, write_durably
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# 1: the first.
-SCHEMA_VERSION = 1
 KIND = "numabench-night"
-NIGHT_FILE = "night.json"
-NIGHTS = "nights"
+NIGHTS, NIGHT_FILE, SCHEMA_VERSION = files.NIGHTS, files.NIGHT_FILE, files.NIGHT_SCHEMA_VERSION
 ATTEMPTS, CELLS, CLAIMS = "attempts", "cells", "claims"
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.([2-9]|[1-9]\d+))?", re.ASCII)
 # Freed when the disk is full, for the words that end the night.
@@ -196,7 +193,7 @@ def load(path: Path) -> Night:
     fields = parse(file, read_bytes(file))
     if fields.fields.get("kind") != KIND:
         raise ResultError(f"{file} was not written by numabench", "give the directory of a night, LAB/nights/DATE")
-    check_version(fields)
+    check_version(fields, SCHEMA_VERSION)
     cells = {name: _cell(name, row) for name, row in _by_name(fields, "cells").items()}
     blocks = tuple(_block(row) for row in fields.rows("blocks"))
     for block in blocks:

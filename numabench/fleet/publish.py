@@ -19,6 +19,7 @@ from numabench.fields import parse
 from numabench.fleet import journal
 from numabench.fleet.journal import Journal
 from numabench.fleet.night_file import ATTEMPTS, CELLS, CLAIMS, SCHEMA_VERSION
+from numabench.store import files
 from numabench.store.trials import read_bytes
 from numabench.store.writing import fsync_directory, json_file, refuse, write_durably
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ATTEMPT_FILE = "attempt.json"
-CELL_FILE = "cell.json"
+CELL_FILE = files.CELL_FILE
 EVENTS_FILE = "events.jsonl"
 LOG_FILE = "log.txt"
 RUNS = "runs"

@@ -8,8 +8,8 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from numabench.errors import ResultError
 from numabench.fields import parse
+from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
 from numabench.store.writing import fsync_directory, json_file, refuse, write_durably
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 QUARANTINE_FILE = "quarantine.json"
 # 1: the first.
 SCHEMA_VERSION = 1
-_UPDATE = "update numabench"
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ def read(lab: Path) -> tuple[Quarantined, ...]:
     if not file.exists():
         return ()
     fields = parse(file, read_bytes(file))
-    version = fields.count("schema_version")
-    if version > SCHEMA_VERSION:
-        raise ResultError(f"{file} has schema version {version}, this numabench reads up to {SCHEMA_VERSION}", _UPDATE)
+    check_version(fields, SCHEMA_VERSION)
     return tuple(Quarantined(**row.strings("machine kernel why since_utc night")) for row in fields.rows("quarantined"))
 
 

@@ -56,7 +56,7 @@ def pending(lab: Path) -> Pending | None:
     if not file.exists():
         return None
     fields = parse(file, read_bytes(file))
-    check_version(fields)
+    check_version(fields, SCHEMA_VERSION)
     return Pending(**fields.strings("night block token boot_id"))
 
 

@@ -125,7 +125,7 @@ def unfinished(lab: Path) -> str:
         down = reboot.pending(lab)
         if file.exists():
             fields = parse(file, read_bytes(file))
-            check_version(fields)
+            check_version(fields, SCHEMA_VERSION)
             name = fields.text("night")
             if not night_file.is_name(name):
                 fields.wrong("night", "a night's name")

@@ -14,7 +14,8 @@ from numabench.errors import ResultError, UsageError
 from numabench.fields import Fields, parse
 from numabench.fleet import acknowledged, ledger, night_file
 from numabench.fleet.kernel_ids import KernelIds
-from numabench.store.index import NIGHTS, open_index, update
+from numabench.store.files import NIGHTS
+from numabench.store.index import open_index, update
 from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
 from numabench.store.writing import replace
@@ -173,7 +174,7 @@ def read(lab: Path, night: str) -> NightVerdict:
     """
     path = lab / NIGHTS / night / VERDICT_FILE
     fields = parse(path, read_bytes(path))
-    check_version(fields)
+    check_version(fields, SCHEMA_VERSION)
     cells = fields.object("cells")
     return NightVerdict(
         night=fields.text("night"),

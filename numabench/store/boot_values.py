@@ -35,7 +35,7 @@ def of_boot(boot: Path, metrics_of: Callable[[Path], Measured]) -> tuple[tuple[P
     if not file.exists():
         return tuple((run, metrics_of(run)) for run in scanned(boot / RUNS))
     fields = parse(file, read_bytes(file))
-    check_version(fields)
+    check_version(fields, SCHEMA_VERSION)
     return tuple((boot / RUNS / row.text("run"), _measured(row)) for row in fields.rows("runs"))
 
 

@@ -22,3 +22,6 @@ SWEEP_FILE = "sweep.json"
 SWEEP_LOCK_FILE = "sweep.lock"
 UNITS = "units"
 OUTCOMES = "outcomes"
+# Of a lab: a night's plan, and what was published of a cell in one of its boots. 1: the first.
+NIGHTS, NIGHT_FILE, CELL_FILE = "nights", "night.json", "cell.json"
+NIGHT_SCHEMA_VERSION = 1

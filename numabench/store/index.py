@@ -20,6 +20,7 @@ from numabench.errors import ResultError
 from numabench.fields import parse
 from numabench.store import boot_values
 from numabench.store import index_tables as tables
+from numabench.store.files import CELL_FILE, NIGHT_FILE, NIGHT_SCHEMA_VERSION, NIGHTS
 from numabench.store.index_tables import INDEX_FILE, BootRow, CellRow, DamagedIndex, Layout, Measured, MetricRow
 from numabench.store.reading import check_version
 from numabench.store.trials import read_bytes
@@ -46,7 +47,6 @@ __all__ = [
     "update",
 ]
 
-NIGHTS, NIGHT_FILE, CELL_FILE = "nights", "night.json", "cell.json"
 _NIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?")
 _BOOT = re.compile(r"boot-(\d+)")
 
@@ -261,7 +261,7 @@ def _known(connection: sqlite3.Connection, night: str) -> dict[tuple[str, int], 
 def _night(path: Path) -> tuple[str, list[CellRow]]:
     """When a night began, and its cells."""
     fields = parse(path / NIGHT_FILE, read_bytes(path / NIGHT_FILE))
-    check_version(fields)
+    check_version(fields, NIGHT_SCHEMA_VERSION)
     cells = fields.object("cells")
     return fields.text("began_utc", ""), [tables.cell_row(name, cells.object(name)) for name in cells.fields]
 

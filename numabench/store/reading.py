@@ -152,12 +152,12 @@ def _read_header(path: Path) -> tuple[Fields, Fields]:
     return run, run.object("plan")
 
 
-def check_version(record: Fields) -> None:
-    """Refuse, with `ResultError`, a file that is from the future."""
+def check_version(record: Fields, newest: int = SCHEMA_VERSION) -> None:
+    """Refuse, with `ResultError`, a file that is from the future: of a newer version than the `newest` of its kind."""
     version = record.integer("schema_version")
-    if version > SCHEMA_VERSION:
+    if version > newest:
         raise ResultError(
-            f"{record.file} has schema version {version}, this numabench reads up to {SCHEMA_VERSION}",
+            f"{record.file} has schema version {version}, this numabench reads up to {newest}",
             "update numabench",
         )
     if version < 1:

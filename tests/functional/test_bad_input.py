@@ -346,6 +346,7 @@ def _touched(box: Box, writes: Sequence[str]) -> list[str]:
 
 def judge(cases: Sequence[Case], box: Box, forked: Forked) -> None:
     """Run them all, and tell all that is wrong at once."""
+    assert cases
     _fail_with(judged(cases, box, forked))
 
 
