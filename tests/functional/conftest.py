@@ -1,4 +1,4 @@
-"""Programs of these tests in C, which call what the workloads share, and a disk that is soon full."""
+"""Programs in C that call what the workloads share, a disk that is soon full, and a box for what cannot be meant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bad_box import Box
+from forked import Forked
 
 from numabench import process
 from numabench.workload import build, catalog
@@ -43,3 +45,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a tmpfs cannot be mounted here: " + mounted.stderr.strip())
     yield small
     process.run(["umount", str(small)]).check("umount")
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Box:
+    return Box(tmp_path_factory.mktemp("box"))
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    started = Forked()
+    yield started
+    print(f"\nCPU of the commands: {started.cpu_s:.1f} s")
+    started.close()
