@@ -205,6 +205,9 @@ def main() -> None:
         print(f"\nlabs of two nights; one cell's figure became worse by so much in the second (seed {asked.seed})")
         for line in young_labs.table(asked.labs, asked.seed):
             print(line, flush=True)
+        print("\na figure that was 0, in the second of two nights, where one kernel of three is another")
+        for line in young_labs.appearances(asked.labs, asked.seed):
+            print(line, flush=True)
 
 
 def _old(series: int, seed: int, nights: int) -> None:

@@ -136,6 +136,48 @@ def row(lab: Lab, count: int, seed: int) -> str:
     return f"{lab.kind:<10} {lab.boots:>5} {lab.between:>7} {width:>9}  {labs:>3} of {count}  {shares}"
 
 
+# How likely a boot has a figure that is 0 without it.
+CHANCES = (0.01, 0.03, 0.07, 0.15, 0.3, 0.5)
+
+
+def appearing(draws: Generator, chances: Values) -> NightVerdict:
+    """The verdict of a second night, whose first kernel is another, of a figure that boots have by chance."""
+    values = 100.0 * (draws.random((len(CELLS), 2, 3)) < chances)
+    figures = [
+        Series(
+            SeriesKey(cell, "default/waits"),
+            "",
+            "count",
+            "lower",
+            tuple(
+                Point(name, float(np.median(boots)), tuple(boots)) for name, boots in zip(NAMES, by_night, strict=False)
+            ),
+            machine="box",
+        )
+        for cell, by_night in zip(CELLS, values.tolist(), strict=True)
+    ]
+    return night.judge(figures, NAMES[:2], {}, kernel_of=_changed(NAMES[1]))
+
+
+def appearances(count: int, seed: int) -> Iterator[str]:
+    """How often a figure that boots have by chance is told to have appeared with the kernel."""
+    for what, has in (
+        ("in every cell alike", np.ones((len(CELLS), 1, 1))),
+        ("in one cell alone", np.zeros((len(CELLS), 1, 1))),
+    ):
+        has[0] = 1.0
+        for chance in CHANCES:
+            draws = np.random.default_rng([seed, round(chance * 100), int(has.sum())])
+            told = sum(bool(appearing(draws, chance * has).regressions) for _ in range(count))
+            yield f"in {chance:.0%} of boots, {what}: told in {told} of {count} pairs of nights"
+    draws = np.random.default_rng([seed, 1])
+    for cells in (1, 2, 4):
+        sure = np.zeros((len(CELLS), 2, 1))
+        sure[:cells, 1] = 1.0
+        told = sum(bool(appearing(draws, sure).regressions) for _ in range(20))
+        yield f"in every boot of {cells} cells of the kernel that is another: told in {told} of 20"
+
+
 def table(count: int, seed: int) -> Iterator[str]:
     """The lines of a table of labs of two nights, and one of labs of fifteen, night after night."""
     yield f"{'noise':<10} {'boots':>5} {'between':>7} {'cells':>9}  {'false':>10}  " + "".join(
