@@ -134,7 +134,8 @@ def test_the_knobs_are_told_and_the_run_is_complete(numa02: Recorded) -> None:
     assert set(told.values()) <= {"set", "kept"}
     # Every write is printed, and nothing else is told to be one.
     assert {name for name in told if name in numa02.ended.stderr} == {name for name in told if told[name] == "set"}
-    assert "kernel.numa_balancing was 1" in numa02.ended.stdout
+    (balancing,) = (knob for knob in numa02.report["knobs"] if knob["name"] == "kernel.numa_balancing")
+    assert (balancing["before"], balancing["wanted"]) == ("1", "1")
 
 
 def test_frames_load_and_agree_with_the_report(numa02: Recorded) -> None:
